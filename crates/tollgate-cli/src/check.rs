@@ -1,0 +1,107 @@
+//! `tollgate check`: what a policy means, or what is wrong with it.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::json;
+use tollgate::{
+    config::{Mistake, Severity},
+    policy::{Count, Quotas, Rule},
+};
+
+use crate::{
+    Failure,
+    args::{Check, Output},
+    describe,
+    load::{self, Loaded, Mistaken},
+};
+
+pub(crate) fn run(check: &Check) -> Result<(), Failure> {
+    let (text, result) = match (load::policy_file(&check.file)?, check.output) {
+        (Ok(loaded), Output::Human) => (human(&loaded, &check.file.display().to_string()), Ok(())),
+        (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded)), Ok(())),
+        (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.shown)),
+        (Err(Mistaken { mistakes, .. }), Output::Json) => {
+            let mistakes: Vec<_> = mistakes.iter().map(PlacedMistake::from).collect();
+            (format!("{}\n", json!({ "mistakes": mistakes })), Err(Failure::Wrong(String::new())))
+        }
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")?;
+    result
+}
+
+fn human(loaded: &Loaded, name: &str) -> String {
+    let policy = &loaded.config.policy;
+    let mut text = format!("{name}: {}\n", describe::count_of_rules(policy));
+    for rule in policy.rules() {
+        text.push('\n');
+        text.push_str(&describe::rule(rule));
+    }
+    for warning in &loaded.warnings {
+        text.push('\n');
+        text.push_str(warning);
+        text.push('\n');
+    }
+    text
+}
+
+fn meaning(loaded: &Loaded) -> serde_json::Value {
+    json!({ "rules": loaded.config.policy.rules().iter().map(rule).collect::<Vec<_>>() })
+}
+
+fn rule(rule: &Rule) -> serde_json::Value {
+    let overrides = rule.overrides.iter().map(|other| json!({ "quotas": quotas(&other.quotas) }));
+    let count = match &rule.count {
+        Count::All => json!("all"),
+        Count::Status(codes) => json!({ "status": codes }),
+    };
+    json!({
+        "name": rule.name,
+        "mode": rule.mode.name(),
+        "by": rule.by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "algorithm": rule.quotas.algorithm().name(),
+        "quotas": quotas(&rule.quotas),
+        "overrides": overrides.collect::<Vec<_>>(),
+        "cost": describe::cost(&rule.cost),
+        "count": count,
+    })
+}
+
+fn quotas(quotas: &Quotas) -> Vec<serde_json::Value> {
+    let quota = |(_, quota): (_, &tollgate::quota::Quota)| {
+        let limit = quota.limit();
+        json!({
+            "amount": limit.amount(),
+            "window_ms": limit.window().as_millis() as u64,
+            "n": limit.n(),
+            "unit": limit.unit().name(),
+            "burst": limit.burst(),
+        })
+    };
+    quotas.iter().map(quota).collect()
+}
+
+#[derive(Serialize)]
+struct PlacedMistake<'a> {
+    severity: &'static str,
+    line: usize,
+    column: usize,
+    message: &'a str,
+    help: Option<&'a str>,
+}
+
+impl<'a> From<&'a Mistake> for PlacedMistake<'a> {
+    fn from(mistake: &'a Mistake) -> Self {
+        Self {
+            severity: match mistake.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            line: mistake.line,
+            column: mistake.column,
+            message: &mistake.message,
+            help: mistake.help.as_deref(),
+        }
+    }
+}

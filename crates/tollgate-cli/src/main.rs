@@ -1,0 +1,54 @@
+//! The command `tollgate`: arguments in, output out. What it does stands in the crates below it.
+
+mod args;
+mod check;
+mod describe;
+mod load;
+mod log;
+mod replay;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Serve(serve) => serve::run(serve),
+        Command::Check(check) => check::run(&check),
+        Command::Replay(replay) => replay::run(&replay),
+    };
+    let (code, message) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Wrong(message)) => (2, message),
+        Err(Failure::CouldNot(error)) if is_closed_pipe(&error) => return ExitCode::SUCCESS,
+        Err(Failure::CouldNot(error)) => (1, format!("error: {error:#}")),
+    };
+    if !message.is_empty() {
+        eprintln!("{message}");
+    }
+    ExitCode::from(code)
+}
+
+/// Why the command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The arguments or a file are wrong: exit code 2. The message is complete.
+    Wrong(String),
+    /// It could not do it: exit code 1.
+    CouldNot(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::CouldNot(error)
+    }
+}
+
+/// `tollgate replay … | head` has what it wants.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,208 @@
+//! Upstreams that refuse, hang, break off or talk nonsense: the client is told, and the next request works.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use crate::rig::{Answer, Setup, Upstream, ok};
+
+fn check_problem(answer: &Answer, status: u16, detail: &str) {
+    assert_eq!(answer.status, status);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert!(answer.body().contains(&format!("\"status\":{status},\"detail\":\"{detail}\"")), "{}", answer.body());
+    assert!(!answer.body().contains("127.0.0.1"), "no addresses: {}", answer.body());
+}
+
+/// An upstream whose first connection does this, and whose others work.
+fn check(first: &'static str, status: u16, detail: &str) {
+    let upstream = Upstream::new(move |wire, n| {
+        while wire.request().is_some() {
+            if n == 0 {
+                return wire.write(first);
+            }
+            wire.write(&ok("fine"));
+        }
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    check_problem(&wire.answer(), status, detail);
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.answer().body(), "fine");
+}
+
+#[test]
+fn an_upstream_that_closes_without_an_answer() {
+    check("", 502, "the upstream closed the connection before it answered");
+    check("HTTP/1.1 200 OK\r\nConte", 502, "the upstream closed the connection before it answered");
+}
+
+#[test]
+fn an_upstream_that_talks_nonsense() {
+    let nonsense = "the upstream's answer is not valid HTTP";
+    check("220 smtp.example ESMTP\r\n", 502, nonsense);
+    check("HTTP/1.1 200 OK\r\nX\0: y\r\n\r\n", 502, nonsense);
+    check("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", 502, nonsense);
+    check("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy", 502, nonsense);
+    check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 502, nonsense);
+}
+
+#[test]
+fn an_upstream_that_switches_protocols_unasked() {
+    check("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 502, "the upstream switched to a protocol nobody asked for");
+}
+
+#[test]
+fn an_upstream_that_refuses() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let proxy = Setup::to(address).start();
+    let mut wire = proxy.connect();
+    for _ in 0..2 {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        check_problem(&wire.answer(), 502, "the upstream refused the connection");
+    }
+}
+
+#[test]
+fn an_upstream_that_hangs() {
+    let upstream = Upstream::new(|wire, n| {
+        while wire.request().is_some() {
+            if n > 0 {
+                wire.write(&ok("fine"));
+            }
+        }
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.first_byte = Duration::from_millis(200);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    check_problem(&wire.answer(), 504, "the upstream did not answer in time");
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.answer().body(), "fine");
+}
+
+#[test]
+fn the_first_byte_is_waited_for_from_the_end_of_the_upload() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.first_byte = Duration::from_millis(300);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    for byte in ["h", "e", "l", "l", "o"] {
+        thread::sleep(Duration::from_millis(150));
+        wire.write(byte);
+    }
+    assert!(wire.answer().body().ends_with("hello"));
+}
+
+#[test]
+fn a_client_that_stops_sending_is_told_so() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.idle = Duration::from_millis(200);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
+    let answer = wire.answer();
+    check_problem(&answer, 408, "the rest of the request did not arrive in time");
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_malformed_rest_of_a_request_is_the_clients_fault() {
+    let upstream = Upstream::echo();
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnot a size\r\n");
+    let (answer, _) = wire.rest();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_seen_to_be_broken() {
+    for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let upstream = Upstream::saying(answer);
+        let proxy = Setup::to(upstream.address).start();
+        let mut wire = proxy.connect();
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (seen, _) = wire.rest();
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        assert!(seen.contains("half") && !seen.ends_with("0\r\n\r\n"), "{seen}");
+        // HTTP/1.0 has no other way to tell.
+        let mut wire = proxy.connect();
+        wire.write("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+        let (seen, result) = wire.rest();
+        let has_length = String::from_utf8_lossy(&seen).to_lowercase().contains("content-length: 100");
+        assert!(result.is_err() || has_length, "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_that_stalls_is_broken_off() {
+    let upstream = Upstream::new(|wire, _| {
+        wire.request();
+        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        wire.request();
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.idle = Duration::from_millis(200);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(wire.rest().0.ends_with(b"half"));
+}
+
+#[test]
+fn a_stale_connection_is_retried_once_on_a_fresh_one() {
+    // Every connection answers one request, then closes when it gets another: the race that keep-alive always has.
+    let upstream = Upstream::new(|wire, _| {
+        if let Some(request) = wire.request() {
+            wire.write(&ok(request.head.split(' ').nth(1).unwrap()));
+        }
+        wire.request();
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    for path in ["/1", "/2", "/3"] {
+        wire.write(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(wire.answer().body(), path);
+    }
+    // Whether a POST has had its effect nobody knows, so it is not sent twice.
+    wire.write("POST /4 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    check_problem(&wire.answer(), 502, "the upstream closed the connection before it answered");
+}
+
+#[test]
+fn a_connection_that_the_upstream_has_closed_is_not_used_even_for_a_post() {
+    let upstream = Upstream::new(|wire, _| {
+        if let Some(request) = wire.request() {
+            wire.write(&ok(&String::from_utf8_lossy(&request.body)));
+        }
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    for body in ["a", "b", "c"] {
+        wire.write(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{body}"));
+        assert_eq!(wire.answer().body(), body);
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn failures_are_given_back_to_rules_that_count_answers() {
+    let upstream = Upstream::saying("");
+    let mut setup = Setup::to(upstream.address);
+    let mut login = crate::rig::rule("login", "/**", "1/hour");
+    login.count = tollgate::policy::Count::Status(vec![502]);
+    setup.rules.push(login);
+    let proxy = setup.start();
+    for _ in 0..3 {
+        assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 502, "our own answer, so it does not count");
+    }
+}

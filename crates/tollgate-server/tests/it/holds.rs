@@ -1,0 +1,147 @@
+//! How many connections the server holds, and how it lets go of them.
+
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::rig::{Setup, Upstream, ok};
+
+#[test]
+fn at_the_bound_the_oldest_idle_connection_makes_room() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address);
+    setup.limits.connections = 3;
+    let proxy = setup.start();
+    let mut wires: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
+    for wire in &mut wires {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.answer().status, 200);
+    }
+    assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert!(wires[0].is_closed());
+    wires[2].write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wires[2].answer().status, 200);
+}
+
+#[test]
+fn at_the_bound_without_an_idle_one_the_new_connection_is_closed() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::new(move |wire, _| {
+        wire.request();
+        gone.lock().unwrap().recv().unwrap();
+        wire.write(&ok("late"));
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.limits.connections = 2;
+    let proxy = setup.start();
+    let mut busy: Vec<_> = (0..2).map(|_| proxy.connect()).collect();
+    for (n, wire) in busy.iter().enumerate() {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        while upstream.connections() <= n {
+            thread::yield_now();
+        }
+    }
+    assert!(proxy.connect().is_closed());
+    for wire in &mut busy {
+        go.send(()).unwrap();
+        let _ = wire;
+    }
+    for wire in &mut busy {
+        assert_eq!(wire.answer().body(), "late");
+    }
+}
+
+#[test]
+fn a_graceful_end_finishes_what_is_in_flight() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::new(move |wire, _| {
+        while wire.request().is_some() {
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+            gone.lock().unwrap().recv().unwrap();
+            wire.write("half");
+        }
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let address = proxy.address;
+    let mut idle = proxy.connect();
+    let mut busy = proxy.connect();
+    busy.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(busy.head().unwrap().starts_with("HTTP/1.1 200 "));
+    assert_eq!(busy.exactly(4), b"half");
+
+    proxy.stopper.finish();
+    assert!(idle.is_closed());
+    while TcpStream::connect(address).is_ok() {
+        thread::yield_now();
+    }
+    assert!(proxy.is_running());
+    go.send(()).unwrap();
+    assert_eq!(busy.exactly(4), b"half");
+    assert!(busy.is_closed());
+    drop((idle, busy));
+    proxy.join();
+}
+
+#[test]
+fn an_abort_ends_at_once() {
+    let upstream = Upstream::new(|wire, _| while wire.request().is_some() {});
+    let proxy = Setup::to(upstream.address).start();
+    let mut busy = proxy.connect();
+    busy.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    while upstream.connections() == 0 {
+        thread::yield_now();
+    }
+    proxy.stopper.finish();
+    proxy.stopper.abort();
+    assert!(busy.is_closed());
+    proxy.join();
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    let mut setup = Setup::alone();
+    setup.timeouts.idle = Duration::from_millis(200);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.answer().status, 200);
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    use std::sync::Arc;
+    use tollgate::{clock::Clock, config::Listener, limiter::Limiter, policy::Policy, store::memory::MemoryStore};
+    let proxy = Setup::alone().start();
+    let listener = Listener {
+        name: None,
+        address: proxy.address,
+        upstream: None,
+        timeouts: Setup::alone().timeouts,
+        limits: Setup::alone().limits,
+    };
+    let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
+    let error = tollgate_server::Server::bind(vec![listener], Arc::new(limiter)).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {}: the port is in use", proxy.address));
+}
+
+#[test]
+fn many_requests_over_many_connections() {
+    let upstream = Upstream::echo();
+    let proxy = Setup::to(upstream.address).start();
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                let mut wire = proxy.connect();
+                for n in 0..50 {
+                    wire.write(&format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                    let answer = wire.answer();
+                    assert!(answer.status == 200 && answer.body().starts_with(&format!("GET /{n} ")));
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,338 @@
+//! What every test needs: a proxy in this process, upstreams that do exactly what they are told, and a client that sees
+//! every byte. The sockets are blocking ones with a deadline, so a test that would hang fails instead.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tollgate::client::{Proxies, Subnets, TrustedProxy};
+use tollgate::clock::Clock;
+use tollgate::config::{Listener, ListenerLimits, Timeouts, Upstream as Target};
+use tollgate::limiter::Limiter;
+use tollgate::policy::{PathPattern, Policy, Rule};
+use tollgate::store::memory::MemoryStore;
+use tollgate_server::{Server, Stopper};
+
+/// How the proxy of a test is set up.
+pub(crate) struct Setup {
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) trusted_proxies: Vec<TrustedProxy>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: ListenerLimits,
+}
+
+impl Setup {
+    pub(crate) fn to(upstream: SocketAddr) -> Self {
+        Self { upstream: Some(upstream), ..Self::alone() }
+    }
+
+    /// Without upstream.
+    pub(crate) fn alone() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            upstream: None,
+            rules: Vec::new(),
+            trusted_proxies: Vec::new(),
+            timeouts: Timeouts { headers: 10 * second, connect: 5 * second, first_byte: 10 * second, idle: 10 * second },
+            limits: ListenerLimits { header_bytes: 64 * 1024, headers: 100, connections: 10_000 },
+        }
+    }
+
+    /// With a rule that denies every request below `/denied`.
+    pub(crate) fn denying(mut self) -> Self {
+        self.rules.push(rule("none", "/denied/**", "0/hour"));
+        self
+    }
+
+    /// With this machine trusted to name clients, and to say who `X-User` is.
+    pub(crate) fn trusting(mut self) -> Self {
+        let mut from = Subnets::default();
+        from.add("127.0.0.0/8".parse().unwrap());
+        self.trusted_proxies.push(TrustedProxy { from, header: "x-forwarded-for".to_owned(), vouches: vec!["x-user".to_owned()] });
+        self
+    }
+
+    pub(crate) fn start(self) -> Proxy {
+        let policy = Policy::new(Proxies::new(self.trusted_proxies), None, Vec::new(), self.rules).unwrap();
+        let limiter = Limiter::new(policy, MemoryStore::new(10_000, Clock::system()));
+        let listener = Listener {
+            name: Some("web".to_owned()),
+            address: "127.0.0.1:0".parse().unwrap(),
+            upstream: self.upstream.map(|address| Target { host: address.ip().to_string(), port: address.port() }),
+            timeouts: self.timeouts,
+            limits: self.limits,
+        };
+        let server = Server::bind(vec![listener], Arc::new(limiter)).unwrap();
+        let (address, stopper) = (server.addresses()[0], server.stopper());
+        Proxy { address, stopper, thread: Some(thread::spawn(move || server.run())) }
+    }
+}
+
+pub(crate) fn rule(name: &str, path: &str, limit: &str) -> Rule {
+    let mut rule = Rule::new(name, &limit.parse().unwrap(), None).unwrap();
+    rule.matcher.path = Some(vec![PathPattern::new(path).unwrap()]);
+    rule
+}
+
+/// A running proxy, ended with the test.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) stopper: Stopper,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Proxy {
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn ask(&self, request: &str) -> Answer {
+        let mut wire = self.connect();
+        wire.write(request);
+        wire.answer()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn join(mut self) {
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stopper.abort();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !thread::panicking() {
+                ended.expect("the server does not panic").unwrap();
+            }
+        }
+    }
+}
+
+/// A server that does with each of its connections what the test says.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    /// Runs `serve` for every connection, with its number from 0.
+    pub(crate) fn new(serve: impl Fn(&mut Wire, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let serve = Arc::new(serve);
+        let count = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let n = count.fetch_add(1, Ordering::SeqCst);
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(&mut Wire::new(stream.unwrap()), n));
+            }
+        });
+        Self { address, connections }
+    }
+
+    /// Answers every request with what it got.
+    pub(crate) fn echo() -> Self {
+        Self::new(|wire, _| {
+            while let Some(request) = wire.request() {
+                let body = format!("{}{}", request.head, String::from_utf8_lossy(&request.body));
+                wire.write(&ok(&body));
+            }
+        })
+    }
+
+    /// Gives every connection these bytes for an answer, and closes it.
+    pub(crate) fn saying(answer: &'static str) -> Self {
+        Self::new(move |wire, _| {
+            if wire.request().is_some() {
+                wire.write(answer);
+            }
+        })
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A 200 with this body.
+pub(crate) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// One end of a connection, seen as bytes.
+pub(crate) struct Wire {
+    reader: BufReader<TcpStream>,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { reader: BufReader::new(stream) }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    /// The other end may have closed already, which reading will tell.
+    pub(crate) fn write(&self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    pub(crate) fn write_bytes(&self, bytes: &[u8]) {
+        let _ = self.stream().write_all(bytes);
+    }
+
+    pub(crate) fn end_writing(&self) {
+        let _ = self.stream().shutdown(Shutdown::Write);
+    }
+
+    /// The next request, or `None` at the end of the connection.
+    pub(crate) fn request(&mut self) -> Option<Message> {
+        let head = self.head()?;
+        let (body, trailers) = self.body(&head, false).ok()?;
+        Some(Message { head, body, trailers })
+    }
+
+    pub(crate) fn head(&mut self) -> Option<String> {
+        let mut head = String::new();
+        loop {
+            match self.reader.read_line(&mut head) {
+                Ok(0) | Err(_) => return None,
+                Ok(_) if head.ends_with("\r\n\r\n") => return Some(head),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// The next answer, which must be whole.
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.answer_to("GET")
+    }
+
+    pub(crate) fn answer_to(&mut self, method: &str) -> Answer {
+        let head = self.head().expect("an answer");
+        let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+        let is_bare = method == "HEAD" || status < 200 || status == 204 || status == 304;
+        let (body, trailers) = if is_bare { Default::default() } else { self.body(&head, true).expect("a whole body") };
+        Answer { status, message: Message { head, body, trailers } }
+    }
+
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Everything until the other end closes, with the error if it does so with one.
+    pub(crate) fn rest(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let mut bytes = Vec::new();
+        let result = self.reader.read_to_end(&mut bytes).map(|_| ());
+        (bytes, result)
+    }
+
+    /// Whether the other end has closed, with nothing more to read.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let (rest, result) = self.rest();
+        rest.is_empty() && result.err().is_none_or(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    }
+
+    fn body(&mut self, head: &str, until_end: bool) -> io::Result<(Vec<u8>, String)> {
+        let mut body = Vec::new();
+        if header(head, "transfer-encoding").is_some() {
+            return self.chunks();
+        }
+        match header(head, "content-length") {
+            Some(length) => {
+                body.resize(length.parse().unwrap(), 0);
+                self.reader.read_exact(&mut body)?;
+            }
+            None if until_end => _ = self.reader.read_to_end(&mut body)?,
+            None => {}
+        }
+        Ok((body, String::new()))
+    }
+
+    fn chunks(&mut self) -> io::Result<(Vec<u8>, String)> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line)?;
+            let size = usize::from_str_radix(line.trim(), 16).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+            if size == 0 {
+                break;
+            }
+            let start = body.len();
+            body.resize(start + size + 2, 0);
+            self.reader.read_exact(&mut body[start..])?;
+            body.truncate(start + size);
+        }
+        let mut trailers = String::new();
+        while !trailers.ends_with("\r\n\r\n") && trailers != "\r\n" {
+            if self.reader.read_line(&mut trailers)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok((body, trailers))
+    }
+}
+
+pub(crate) struct Message {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: String,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    message: Message,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.message.head, name)
+    }
+
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        headers(&self.message.head, name).collect()
+    }
+
+    pub(crate) fn head(&self) -> &str {
+        &self.message.head
+    }
+
+    pub(crate) fn body(&self) -> &str {
+        std::str::from_utf8(&self.message.body).unwrap()
+    }
+
+    pub(crate) fn trailers(&self) -> &str {
+        &self.message.trailers
+    }
+}
+
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    headers(head, name).next()
+}
+
+pub(crate) fn headers<'a>(head: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// Far longer than anything takes here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,122 @@
+//! Bodies of any size pass, in both directions, without being held.
+
+use std::io::{Read, Write};
+use std::thread;
+
+use crate::rig::{Setup, Upstream, ok};
+
+#[test]
+fn large_bodies_pass_in_bounded_memory() {
+    let upstream = Upstream::new(|wire, _| {
+        while let Some(head) = wire.head() {
+            if head.starts_with("OPTIONS") {
+                wire.write(&ok(""));
+            } else if head.starts_with("GET") {
+                wire.write(&format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+                for _ in 0..SIZE / PIECE {
+                    wire.write_bytes(&[7; PIECE]);
+                }
+            } else {
+                let mut sum = 0;
+                for _ in 0..SIZE / PIECE {
+                    sum += wire.exactly(PIECE).iter().map(|byte| u64::from(*byte)).sum::<u64>();
+                }
+                wire.write(&ok(&sum.to_string()));
+            }
+        }
+    });
+    let proxy = Setup::to(upstream.address).start();
+    assert_eq!(proxy.ask("OPTIONS /warm-up HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 200);
+    let before = resident_bytes();
+
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(wire.head().unwrap().starts_with("HTTP/1.1 200 "));
+    for _ in 0..SIZE / PIECE {
+        assert!(wire.exactly(PIECE).iter().all(|byte| *byte == 7));
+    }
+
+    wire.write(&format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));
+    for _ in 0..SIZE / PIECE {
+        wire.write_bytes(&[7; PIECE]);
+    }
+    assert_eq!(wire.answer().body(), (SIZE * 7).to_string());
+
+    // Other tests of this process take memory too, but nothing like a body.
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < SIZE / 4, "grew by {grown} bytes");
+}
+
+#[test]
+fn a_body_is_passed_on_before_its_end() {
+    let upstream = Upstream::new(|wire, _| {
+        assert!(wire.head().is_some());
+        // The answer begins before the request has ended, and each piece comes back when it has come.
+        wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..3 {
+            let chunk = wire.exactly(8);
+            wire.write_bytes(&chunk);
+        }
+        assert_eq!(wire.exactly(5), b"0\r\n\r\n");
+        wire.write("0\r\n\r\n");
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert!(wire.head().unwrap().starts_with("HTTP/1.1 200 "));
+    for piece in ["3\r\nabc\r\n", "3\r\ndef\r\n", "3\r\nghi\r\n"] {
+        wire.write(piece);
+        assert_eq!(wire.exactly(8), piece.as_bytes());
+    }
+    wire.write("0\r\n\r\n");
+    assert_eq!(wire.exactly(5), b"0\r\n\r\n");
+}
+
+#[test]
+fn an_upstream_that_answers_early_and_closes_is_heard() {
+    let upstream = Upstream::new(|wire, _| {
+        wire.head();
+        wire.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+        wire.end_writing();
+        let mut rest = Vec::new();
+        let _ = wire.stream().read_to_end(&mut rest);
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4194304\r\n\r\n");
+    let mut sending = wire.stream().try_clone().unwrap();
+    let sender = thread::spawn(move || {
+        let _ = sending.write_all(&vec![b'x'; 4 << 20]);
+    });
+    let answer = wire.answer();
+    assert_eq!((answer.status, answer.body()), (413, "big"));
+    drop(wire);
+    sender.join().unwrap();
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_upstreams_work() {
+    let (left, has_left) = std::sync::mpsc::channel();
+    let upstream = Upstream::new(move |wire, _| {
+        wire.head();
+        // Nothing more comes, and then the end.
+        let ended = wire.head().is_none();
+        left.send(ended).unwrap();
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    while upstream.connections() == 0 {
+        thread::yield_now();
+    }
+    drop(wire);
+    assert!(has_left.recv_timeout(crate::rig::PATIENCE).unwrap());
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
+const SIZE: usize = 256 << 20;
+const PIECE: usize = 64 << 10;

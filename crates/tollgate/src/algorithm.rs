@@ -1,0 +1,162 @@
+//! The five algorithms: one pure step each, `(state, quota, cost, now) → (state, outcome)`.
+//!
+//! Each lives in its own file and knows nothing of keys, stores or threads. The arithmetic is in integers: instants and
+//! spans in microseconds, units and tokens up to 10¹², products in 128 bits, everything saturating at the edges. Every
+//! one has a naive twin in [`testing`](crate::testing) that a property test holds it against.
+//!
+//! What all of them keep: a cost of 0 asks and changes nothing; a cost that can never fit is denied with no
+//! `retry_after`; a denial changes no state; a state that counts for nothing any more is no state.
+
+mod calendar_window;
+mod fixed_window;
+mod sliding_log;
+mod sliding_window;
+mod token_bucket;
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    quota::{Algorithm, Quota},
+};
+
+/// The answer to a charge or to a whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may pass.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// How one counter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// How many units may pass: the amount, or the burst of a bucket.
+    pub limit: u64,
+    /// How many units could pass now; never above `limit`.
+    pub remaining: u64,
+    /// Time until `remaining` rises; none if it cannot.
+    pub refill_after: Option<Duration>,
+    /// Time until the counter is as new.
+    pub reset_after: Duration,
+}
+
+/// What one counter answered to one charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the charge fitted.
+    pub verdict: Verdict,
+    /// How the counter stands after it.
+    pub status: Status,
+    /// Time until this cost could pass, if nobody else charges: only on a denial, and none if it can never fit.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    fn allow(status: Status) -> Self {
+        Self { verdict: Verdict::Allow, status, retry_after: None }
+    }
+
+    fn deny(status: Status, retry_after: Option<Duration>) -> Self {
+        Self { verdict: Verdict::Deny, status, retry_after }
+    }
+}
+
+/// What a store remembers of one counter; no state is a counter that is as new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A window and what was used of it, wherever it began.
+    Window(fixed_window::State),
+    /// Two adjoining windows.
+    SlidingWindow(sliding_window::State),
+    /// Every charge that still counts.
+    SlidingLog(sliding_log::State),
+    /// What is missing in a bucket.
+    TokenBucket(token_bucket::State),
+}
+
+impl State {
+    /// How many charges it remembers one by one; 0 for every algorithm but the log.
+    pub(crate) fn log_len(&self) -> usize {
+        match self {
+            Self::SlidingLog(log) => log.len(),
+            Self::Window(_) | Self::SlidingWindow(_) | Self::TokenBucket(_) => 0,
+        }
+    }
+}
+
+/// Asks what a charge would get, and how the counter would stand after it.
+pub fn look(state: Option<&State>, quota: &Quota, cost: u64, now: Timestamp) -> Outcome {
+    match (quota.algorithm(), state) {
+        (Algorithm::SlidingLog, Some(State::SlidingLog(log))) => sliding_log::look(log, quota, cost, now.as_micros()),
+        (Algorithm::SlidingLog, _) => sliding_log::look(&sliding_log::State::default(), quota, cost, now.as_micros()),
+        // Every other state is a few numbers: the step on a copy is the answer.
+        (_, state) => charge(state.cloned(), quota, cost, now).1,
+    }
+}
+
+/// Takes a charge if it fits: the step that every store makes.
+///
+/// A state of another algorithm counts for nothing: stores keep counters of different algorithms apart.
+pub fn charge(state: Option<State>, quota: &Quota, cost: u64, now: Timestamp) -> (Option<State>, Outcome) {
+    let now = now.as_micros();
+    match quota.algorithm() {
+        Algorithm::FixedWindow => {
+            let (state, outcome) = fixed_window::charge(window(state), quota, cost, now);
+            (state.map(State::Window), outcome)
+        }
+        Algorithm::CalendarWindow => {
+            let (state, outcome) = calendar_window::charge(window(state), quota, cost, now);
+            (state.map(State::Window), outcome)
+        }
+        Algorithm::SlidingWindow => {
+            let (state, outcome) = sliding_window::charge(sliding(state), quota, cost, now);
+            (state.map(State::SlidingWindow), outcome)
+        }
+        Algorithm::SlidingLog => {
+            let (state, outcome) = sliding_log::charge(log(state), quota, cost, now);
+            (state.map(State::SlidingLog), outcome)
+        }
+        Algorithm::TokenBucket => {
+            let (state, outcome) = token_bucket::charge(bucket(state), quota, cost, now);
+            (state.map(State::TokenBucket), outcome)
+        }
+    }
+}
+
+/// Takes the cost of one charge off again, if it still counts.
+///
+/// `until` names the charge: the instant at which its counter would have been as new again right after it, which is when
+/// it was made plus the `reset_after` of its outcome. Whoever gives back after its window has gone, gives nothing.
+pub fn give_back(state: Option<State>, quota: &Quota, cost: u64, until: Timestamp, now: Timestamp) -> Option<State> {
+    let (until, now) = (until.as_micros(), now.as_micros());
+    match quota.algorithm() {
+        Algorithm::FixedWindow | Algorithm::CalendarWindow => {
+            fixed_window::give_back(window(state)?, cost, until, now).map(State::Window)
+        }
+        Algorithm::SlidingWindow => {
+            sliding_window::give_back(sliding(state)?, quota, cost, until, now).map(State::SlidingWindow)
+        }
+        Algorithm::SlidingLog => sliding_log::give_back(log(state)?, quota, cost, until, now).map(State::SlidingLog),
+        Algorithm::TokenBucket => {
+            token_bucket::give_back(bucket(state)?, quota, cost, until, now).map(State::TokenBucket)
+        }
+    }
+}
+
+fn window(state: Option<State>) -> Option<fixed_window::State> {
+    if let Some(State::Window(state)) = state { Some(state) } else { None }
+}
+
+fn sliding(state: Option<State>) -> Option<sliding_window::State> {
+    if let Some(State::SlidingWindow(state)) = state { Some(state) } else { None }
+}
+
+fn log(state: Option<State>) -> Option<sliding_log::State> {
+    if let Some(State::SlidingLog(state)) = state { Some(state) } else { None }
+}
+
+fn bucket(state: Option<State>) -> Option<token_bucket::State> {
+    if let Some(State::TokenBucket(state)) = state { Some(state) } else { None }
+}

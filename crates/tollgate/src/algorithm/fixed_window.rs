@@ -1,0 +1,69 @@
+//! Fixed window: the window opens with the key's first charge, `[t0, t0 + W)`, and allows what is left of the amount.
+//!
+//! A window is remembered by its end, which also names it: [`calendar-window`](super::calendar_window) counts in the same
+//! way and differs only in where a window ends.
+
+use std::time::Duration;
+
+use super::{Outcome, Status};
+use crate::quota::Quota;
+
+/// An open window: when it ends, and how many units were used of it. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    end: u64,
+    used: u64,
+}
+
+pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
+    charge_until(state, quota, cost, now, || now.saturating_add(quota.window_micros()))
+}
+
+/// The step for any kind of window; `end` tells where one that opens now would end.
+pub(super) fn charge_until(
+    state: Option<State>,
+    quota: &Quota,
+    cost: u64,
+    now: u64,
+    end: impl FnOnce() -> u64,
+) -> (Option<State>, Outcome) {
+    let open = still_open(state, now);
+    if cost == 0 {
+        return (open, Outcome::allow(status(open, quota, now)));
+    }
+    let used = open.map_or(0, |open| open.used).saturating_add(cost);
+    if used > quota.amount() {
+        // One that fits into an empty window does so once this one has ended.
+        let retry_after = open.filter(|_| cost <= quota.amount()).map(|open| left(open, now));
+        return (open, Outcome::deny(status(open, quota, now), retry_after));
+    }
+    let charged = Some(State { end: open.map_or_else(end, |open| open.end), used });
+    (charged, Outcome::allow(status(charged, quota, now)))
+}
+
+pub(super) fn give_back(state: State, cost: u64, until: u64, now: u64) -> Option<State> {
+    let mut open = still_open(Some(state), now)?;
+    if open.end == until {
+        open.used = open.used.saturating_sub(cost);
+    }
+    Some(open).filter(|open| open.used > 0)
+}
+
+fn still_open(state: Option<State>, now: u64) -> Option<State> {
+    state.filter(|state| now < state.end)
+}
+
+fn left(open: State, now: u64) -> Duration {
+    Duration::from_micros(open.end - now)
+}
+
+fn status(open: Option<State>, quota: &Quota, now: u64) -> Status {
+    let limit = quota.amount();
+    let left = open.map(|open| left(open, now));
+    Status {
+        limit,
+        remaining: limit.saturating_sub(open.map_or(0, |open| open.used)),
+        refill_after: left.filter(|_| limit > 0),
+        reset_after: left.unwrap_or_default(),
+    }
+}

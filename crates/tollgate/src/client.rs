@@ -1,0 +1,110 @@
+//! Who is asking: a request in, its client out, once trusted proxies are peeled off.
+//!
+//! The rules, because each of them is an attack when it is missing:
+//! - A forwarding header counts only if the socket's peer is a trusted proxy, and only the one header named for it.
+//! - All its field lines are joined and read from the right; trusted addresses are skipped; the first other one is the
+//!   client. Whatever stands further left was written by the client.
+//! - Anything that is not an address stops the walk: the client is then the last trusted hop seen.
+
+mod forwarded;
+mod subnets;
+
+use std::net::IpAddr;
+
+pub use subnets::{Subnet, SubnetError, Subnets};
+
+use crate::request::Request;
+
+/// How many entries of a forwarding header are read, from the right; more hops than that are not honest.
+const MAX_HOPS: usize = 64;
+
+/// The client of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    address: Option<IpAddr>,
+    peer: Option<IpAddr>,
+    peer_is_trusted: bool,
+}
+
+impl Client {
+    /// Its address; none if the adapter knows no peer, and then everybody is one client.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The socket's peer, IPv4-mapped addresses as IPv4.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Whether the peer is a trusted proxy.
+    pub fn peer_is_trusted(&self) -> bool {
+        self.peer_is_trusted
+    }
+}
+
+/// The proxies that may speak for a client. By default nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    entries: Vec<TrustedProxy>,
+}
+
+/// One entry of `trusted_proxies`: who they are and what is believed from them.
+#[derive(Clone, Debug)]
+pub struct TrustedProxy {
+    /// Their addresses.
+    pub from: Subnets,
+    /// The one header, in lower case, in which they name the client.
+    pub header: String,
+    /// Further headers, in lower case, believed from them alone.
+    pub vouches: Vec<String>,
+}
+
+impl Proxies {
+    /// Trusts these, in this order.
+    pub fn new(entries: Vec<TrustedProxy>) -> Self {
+        Self { entries }
+    }
+
+    /// The entries in order.
+    pub fn entries(&self) -> &[TrustedProxy] {
+        &self.entries
+    }
+
+    /// Finds out who is asking.
+    pub fn identify(&self, request: &Request<'_>) -> Client {
+        let Some(peer) = request.peer.map(|peer| peer.to_canonical()) else {
+            return Client { address: None, peer: None, peer_is_trusted: false };
+        };
+        let Some(entry) = self.entries.iter().find(|entry| entry.from.contains(peer)) else {
+            return Client { address: Some(peer), peer: Some(peer), peer_is_trusted: false };
+        };
+        let mut client = peer;
+        for hop in forwarded::hops_from_the_right(request, &entry.header).into_iter().take(MAX_HOPS) {
+            let Some(address) = hop else { break };
+            client = address;
+            if !entry.from.contains(address) {
+                break;
+            }
+        }
+        Client { address: Some(client), peer: Some(peer), peer_is_trusted: true }
+    }
+
+    /// Whether a header counts when this client sends it: one that some proxy vouches for, from those proxies alone.
+    pub(crate) fn believes(&self, client: &Client, header: &str) -> bool {
+        let mut vouching = self.entries.iter().filter(|entry| entry.vouches.iter().any(|name| name == header)).peekable();
+        vouching.peek().is_none()
+            || client.peer.is_some_and(|peer| vouching.any(|entry| entry.from.contains(peer)))
+    }
+
+    /// The headers, in lower case, that an adapter removes before it passes this client's request on: what only a
+    /// proxy may say, from whoever is not one. `X-Forwarded-*` goes with them, whatever its end.
+    pub fn removed_headers<'a>(&'a self, client: &'a Client) -> impl Iterator<Item = &'a str> {
+        const FORWARDING: [&str; 2] = ["forwarded", "x-real-ip"];
+        let untrusted = !client.peer_is_trusted;
+        let of_entries = self.entries.iter().map(|entry| entry.header.as_str());
+        let forwarding = FORWARDING.into_iter().chain(of_entries).filter(move |_| untrusted);
+        let vouched = self.entries.iter().flat_map(|entry| entry.vouches.iter().map(String::as_str));
+        forwarding.chain(vouched.filter(move |name| !self.believes(client, name)))
+    }
+}

@@ -1,0 +1,143 @@
+//! Sets of addresses and subnets, asked for the longest prefix that holds an address.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixSet;
+
+/// Addresses and subnets, or everybody.
+///
+/// ```
+/// use tollgate::client::Subnets;
+///
+/// let office: Subnets = ["10.10.0.0/24", "::1"].into_iter().map(str::parse).collect::<Result<_, _>>()?;
+/// assert!(office.contains("10.10.0.77".parse()?));
+/// assert!(!office.contains("10.11.0.1".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Subnets {
+    all: bool,
+    v4: PrefixSet<Ipv4Net>,
+    v6: PrefixSet<Ipv6Net>,
+}
+
+impl Subnets {
+    /// Every address there is.
+    pub fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// Adds everything of `other`.
+    pub fn add(&mut self, other: Subnet) {
+        match other {
+            Subnet::All => self.all = true,
+            Subnet::Net(IpNet::V4(net)) => drop(self.v4.insert(net)),
+            Subnet::Net(IpNet::V6(net)) => drop(self.v6.insert(net)),
+        }
+    }
+
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.longest(address).is_some()
+    }
+
+    /// The entry with the longest prefix that holds an address.
+    pub fn longest(&self, address: IpAddr) -> Option<Subnet> {
+        let net = match address.to_canonical() {
+            IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).map(IpNet::V4),
+            IpAddr::V6(v6) => self.v6.get_lpm(&Ipv6Net::from(v6)).map(IpNet::V6),
+        };
+        net.map(Subnet::Net).or(self.all.then_some(Subnet::All))
+    }
+}
+
+impl fmt::Display for Subnets {
+    /// The first few of its entries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 4;
+        let nets = self.v4.iter().map(IpNet::V4).chain(self.v6.iter().map(IpNet::V6));
+        let entries = self.all.then_some(Subnet::All).into_iter().chain(nets.map(Subnet::Net));
+        for (i, entry) in entries.enumerate() {
+            match i {
+                0 => write!(f, "{entry}")?,
+                SHOWN => return write!(f, " and {} more", self.v4.len() + self.v6.len() + usize::from(self.all) - SHOWN),
+                _ => write!(f, ", {entry}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromIterator<Subnet> for Subnets {
+    fn from_iter<I: IntoIterator<Item = Subnet>>(subnets: I) -> Self {
+        subnets.into_iter().fold(Self::default(), |mut set, subnet| {
+            set.add(subnet);
+            set
+        })
+    }
+}
+
+/// One address, one subnet, or everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subnet {
+    /// `all`
+    All,
+    /// `10.10.0.0/24`, `::1`
+    Net(IpNet),
+}
+
+impl Subnet {
+    /// Whether a text from which it was read has no bits beyond its prefix.
+    pub(crate) fn is_written_as(&self, text: &str) -> bool {
+        text.parse::<IpNet>().is_ok_and(|net| net == net.trunc()) || !text.contains('/')
+    }
+}
+
+impl FromStr for Subnet {
+    type Err = SubnetError;
+
+    /// Reads `10.10.0.0/24`, `10.10.0.7`, `2001:db8::/32`, `::1` or `all`. Bits beyond the prefix are dropped.
+    fn from_str(text: &str) -> Result<Self, SubnetError> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let net = net.ok_or_else(|| SubnetError { text: text.to_owned() })?;
+        Ok(Self::Net(canonical(net.trunc())))
+    }
+}
+
+/// IPv4-mapped subnets are IPv4 subnets, as the addresses in them are.
+fn canonical(net: IpNet) -> IpNet {
+    match (net, net.addr().to_canonical()) {
+        (IpNet::V6(v6), IpAddr::V4(v4)) if v6.prefix_len() >= 96 => {
+            Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(net, IpNet::V4)
+        }
+        _ => net,
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Net(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            Self::Net(net) => write!(f, "{net}"),
+        }
+    }
+}
+
+/// Why a text is no subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetError {
+    text: String,
+}
+
+impl fmt::Display for SubnetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: expected an address (192.0.2.1, 2001:db8::1), a subnet (192.0.2.0/24) or all", self.text)
+    }
+}
+
+impl std::error::Error for SubnetError {}

@@ -1,0 +1,205 @@
+//! The policy file: text in, a [`Config`] out, or every mistake in it with its place and remedy.
+//!
+//! The file is first a tree of nodes that know where they stand. Readers walk it in the order of the format's
+//! documentation, ask all their questions, and leave a mistake wherever the answer is not what was expected; so one run
+//! reports all of them. What comes out holds valid things only.
+//!
+//! ```
+//! use tollgate::config::{Surroundings, read};
+//!
+//! let source = "rules:\n  - name: login\n    limit: 5/fortnight\n";
+//! let mistakes = read(source, &Surroundings::none()).unwrap_err();
+//! assert_eq!((mistakes[0].line, mistakes[0].column), (3, 14));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answer;
+mod conditions;
+mod listener;
+mod proxies;
+mod rule;
+mod warnings;
+
+mod variables;
+
+mod syntax;
+
+mod budget;
+
+mod build;
+mod node;
+
+mod read;
+mod spelling;
+
+mod excerpt;
+mod mistake;
+
+use std::fmt;
+
+pub use listener::{Listener, ListenerLimits, Timeouts, Upstream, UpstreamError};
+pub use mistake::{Mistake, Severity};
+
+use self::{
+    mistake::Mistakes,
+    node::Node,
+    read::{Field, Fields},
+};
+use crate::{
+    headers::{Dialect, Dialects},
+    policy::Policy,
+    request::Source,
+    store::memory::DEFAULT_COUNTERS,
+};
+
+/// What a policy file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; none if the file leaves that out.
+    pub listeners: Vec<Listener>,
+    /// The rules, and who may speak for a client.
+    pub policy: Policy,
+    /// How many counters to hold in memory.
+    pub counters: usize,
+}
+
+/// What a policy file may ask its surroundings for; the engine itself reads neither files nor the environment.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The text of a file that the policy names, relative to the policy's own, or why it cannot be read.
+    pub file: &'a dyn Fn(&str) -> Result<String, String>,
+    /// An environment variable, if it is set.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Surroundings<'_> {
+    /// No files and no variables.
+    pub fn none() -> Self {
+        Self { file: &|_| Err("there are no files here".to_owned()), variable: &|_| None }
+    }
+}
+
+impl fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+/// Reads a policy file: what it says, with warnings about what looks wrong but is valid.
+///
+/// # Errors
+///
+/// Every mistake in the file, warnings among them, in the order of their places.
+pub fn read(source: &str, surroundings: &Surroundings<'_>) -> Result<(Config, Vec<Mistake>), Vec<Mistake>> {
+    let mistakes = Mistakes::default();
+    let config = Node::parse(source, surroundings.variable, &mistakes).and_then(|root| {
+        let root = Field { name: "the file", node: &root, mistakes: &mistakes };
+        policy_file(root, surroundings)
+    });
+    match config {
+        Some(config) if !mistakes.has_errors() => Ok((config, mistakes.finish())),
+        _ => Err(mistakes.finish()),
+    }
+}
+
+fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Config> {
+    let mut file = root.fields("a policy file")?;
+    let listeners = file.optional("listen").and_then(listener::listeners);
+    let proxies = file.optional("trusted_proxies").map(|field| proxies::proxies(field, surroundings));
+    let user = file.optional("user").map(|field| source(field, "header:NAME, cookie:NAME or query:NAME"));
+    let counters = file.optional("store").map(store);
+    let dialects = file.optional("headers").map(dialects);
+    let on_limit = file.optional("on_limit").map(|field| answer::on_limit(field, surroundings));
+
+    let context = Context {
+        surroundings,
+        listeners: listeners.as_deref(),
+        proxies: proxies.flatten().unwrap_or_default(),
+        user: user.flatten(),
+        dialects: dialects.flatten().unwrap_or_default(),
+        on_limit: on_limit.flatten().unwrap_or_default(),
+    };
+    let except = file.optional("except").map(|field| conditions::exceptions(field, &context)).unwrap_or_default();
+    let rules_field = file.required("rules");
+    let rules = rules_field.and_then(|field| field.list(|item| rule::rule(item, &context)));
+    rule::check_names(rules_field);
+    file.finish();
+
+    let rules = rules?;
+    let rules_field = rules_field?;
+    warnings::warn(&rules, rules_field, &context);
+    let Context { proxies, user, .. } = context;
+    let policy = Policy::new(proxies, user, except.unwrap_or_default(), rules.into_iter().map(|read| read.rule).collect());
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(error) => {
+            rules_field.mistakes.at(rules_field.place(), error.to_string());
+            return None;
+        }
+    };
+    Some(Config { listeners: listeners.unwrap_or_default(), policy, counters: counters.flatten().unwrap_or(DEFAULT_COUNTERS) })
+}
+
+/// What the readers of rules need to know of the rest of the file.
+struct Context<'a> {
+    surroundings: &'a Surroundings<'a>,
+    listeners: Option<&'a [Listener]>,
+    proxies: crate::client::Proxies,
+    user: Option<Source>,
+    dialects: Dialects,
+    on_limit: crate::answer::OnLimit,
+}
+
+/// `header:NAME`, `cookie:NAME` or `query:NAME`.
+fn source(field: Field<'_>, expected: &str) -> Option<Source> {
+    let text = field.text()?;
+    let source = text.parse().ok();
+    if source.is_none() {
+        field.wrong(format_args!("expected {expected}"));
+    }
+    source
+}
+
+/// `memory` or `{ memory: { counters: 1000000 } }`.
+fn store(field: Field<'_>) -> Option<usize> {
+    /// More than any machine's memory holds is a slip of the hand.
+    const MAX_COUNTERS: u64 = 10_000_000_000;
+    if let node::Value::Map(_) = field.node.value {
+        let mut store = field.fields("a store")?;
+        let memory = store.required("memory");
+        store.finish();
+        let mut memory = memory?.fields("the memory store")?;
+        let counters = memory.optional("counters").map(|field| field.integer(1..=MAX_COUNTERS));
+        memory.finish();
+        return match counters {
+            Some(counters) => usize::try_from(counters?).ok(),
+            None => Some(DEFAULT_COUNTERS),
+        };
+    }
+    field.one_of(&[("memory", DEFAULT_COUNTERS)])
+}
+
+fn dialects(field: Field<'_>) -> Option<Dialects> {
+    let choices = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
+    let chosen = field.list_or_one(|item| item.one_of(&choices))?;
+    let dialects = Dialects::new(chosen);
+    if dialects.is_none() {
+        let why = "headers: x-ratelimit and x-ratelimit-delta give X-RateLimit-Reset two meanings, choose one of them";
+        field.mistakes.at(field.place(), why);
+    }
+    dialects
+}
+
+/// The text of `{ file: NAME }`, whose place in the messages is the name's.
+fn file_text(mut fields: Fields<'_>, surroundings: &Surroundings<'_>) -> Option<String> {
+    let name = fields.required("file");
+    fields.finish();
+    let name = name?;
+    match (surroundings.file)(name.text()?) {
+        Ok(text) => Some(text),
+        Err(why) => {
+            name.wrong(why);
+            None
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! `listen`: where to listen, and what stands behind.
+
+use std::{collections::HashSet, fmt, net::SocketAddr, time::Duration};
+
+use super::read::Field;
+
+/// A socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The name that rules know it by.
+    pub name: Option<String>,
+    /// The address; port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// Where allowed requests go; none: Tollgate answers them itself.
+    pub upstream: Option<Upstream>,
+    /// How long it waits for what.
+    pub timeouts: Timeouts,
+    /// How much it takes.
+    pub limits: ListenerLimits,
+}
+
+impl Listener {
+    /// A listener as the file's defaults make it.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            name: None,
+            address,
+            upstream: None,
+            timeouts: Timeouts::default(),
+            limits: ListenerLimits::default(),
+        }
+    }
+}
+
+/// A server behind a listener, spoken to in HTTP/1.1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// A host name or an address, IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Upstream {
+    type Err = UpstreamError;
+
+    /// Reads `http://host:port`; without a port it is 80.
+    fn from_str(text: &str) -> Result<Self, UpstreamError> {
+        let error = || UpstreamError { text: text.to_owned() };
+        let authority = text.strip_prefix("http://").ok_or_else(error)?;
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']').ok_or_else(error)?;
+                host.parse::<std::net::Ipv6Addr>().map_err(|_| error())?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(error)?) })
+            }
+            None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+        };
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':');
+        if host.is_empty() || !host.bytes().all(is_host) {
+            return Err(error());
+        }
+        let port = port.map_or(Ok(80), str::parse).ok().filter(|port| *port != 0).ok_or_else(error)?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "http://[{}]:{}", self.host, self.port),
+            false => write!(f, "http://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Why a text names no upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamError {
+    text: String,
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "upstream {:?}: expected {UPSTREAM}", self.text)
+    }
+}
+
+impl std::error::Error for UpstreamError {}
+
+const UPSTREAM: &str = "http://HOST:PORT without a path, such as http://127.0.0.1:5000";
+
+/// How long a listener waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the whole head of a request, from its first byte.
+    pub headers: Duration,
+    /// For a connection to the upstream.
+    pub connect: Duration,
+    /// For the upstream's answer, from the last byte of the request.
+    pub first_byte: Duration,
+    /// For the next byte of a body, the next request of a connection, or either side of an upgraded one.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { headers: seconds(10), connect: seconds(5), first_byte: seconds(60), idle: seconds(60) }
+    }
+}
+
+/// How much a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Bytes in the head of a request.
+    pub header_bytes: usize,
+    /// Header fields in a request.
+    pub headers: usize,
+    /// Connections at one time.
+    pub connections: usize,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { header_bytes: 64 << 10, headers: 100, connections: 10_000 }
+    }
+}
+
+pub(super) fn listeners(field: Field<'_>) -> Option<Vec<Listener>> {
+    let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+    field.list(|item| {
+        let listener = listener(item)?;
+        if let Some(name) = &listener.name
+            && !names.insert(name.clone())
+        {
+            item.mistakes.at(item.place(), format!("two listeners are named {name:?}, expected unique names"));
+        }
+        if listener.address.port() != 0 && !addresses.insert(listener.address) {
+            let why = format!("two listeners have the address {}, expected one for each", listener.address);
+            item.mistakes.at(item.place(), why);
+        }
+        Some(listener)
+    })
+}
+
+fn listener(field: Field<'_>) -> Option<Listener> {
+    let mut fields = field.fields("a listener")?;
+    let name = fields.optional("name").and_then(Field::text).map(str::to_owned);
+    let address = fields.required("address").and_then(address);
+    if let Some(protocol) = fields.optional("protocol") {
+        protocol.one_of(&[("http", ())]);
+    }
+    let upstream = fields.optional("upstream").map(upstream);
+    let timeouts = fields.optional("timeouts").and_then(timeouts);
+    let limits = fields.optional("limits").and_then(limits);
+    fields.finish();
+    let upstream = match upstream {
+        Some(upstream) => Some(upstream?),
+        None => {
+            let why = "no upstream: tollgate itself answers every allowed request with 200";
+            field.mistakes.warn(field.place(), why);
+            None
+        }
+    };
+    Some(Listener {
+        name,
+        address: address?,
+        upstream,
+        timeouts: timeouts.unwrap_or_default(),
+        limits: limits.unwrap_or_default(),
+    })
+}
+
+fn address(field: Field<'_>) -> Option<SocketAddr> {
+    let address = field.text()?.parse().ok();
+    if address.is_none() {
+        field.wrong("expected ADDRESS:PORT, such as 127.0.0.1:8080 or \"[::]:8080\"");
+    }
+    address
+}
+
+fn upstream(field: Field<'_>) -> Option<Upstream> {
+    let upstream = field.text()?.parse().ok();
+    if upstream.is_none() {
+        field.wrong(format_args!("expected {UPSTREAM}"));
+    }
+    upstream
+}
+
+fn timeouts(field: Field<'_>) -> Option<Timeouts> {
+    let mut fields = field.fields("timeouts")?;
+    let default = Timeouts::default();
+    let mut read = |key, default| fields.optional(key).and_then(Field::duration).unwrap_or(default);
+    let timeouts = Timeouts {
+        headers: read("headers", default.headers),
+        connect: read("connect", default.connect),
+        first_byte: read("first_byte", default.first_byte),
+        idle: read("idle", default.idle),
+    };
+    fields.finish();
+    Some(timeouts)
+}
+
+fn limits(field: Field<'_>) -> Option<ListenerLimits> {
+    /// What a head needs at the least, and what nobody needs.
+    const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 << 10..=16 << 20;
+    const HEADERS: std::ops::RangeInclusive<u64> = 1..=10_000;
+    const CONNECTIONS: std::ops::RangeInclusive<u64> = 1..=10_000_000;
+    let mut fields = field.fields("limits")?;
+    let header_bytes = fields.optional("header_bytes").and_then(|field| field.size(HEADER_BYTES));
+    let headers = fields.optional("headers").and_then(|field| field.integer(HEADERS));
+    let connections = fields.optional("connections").and_then(|field| field.integer(CONNECTIONS));
+    fields.finish();
+    let default = ListenerLimits::default();
+    let or = |read: Option<u64>, default| read.and_then(|read| usize::try_from(read).ok()).unwrap_or(default);
+    Some(ListenerLimits {
+        header_bytes: or(header_bytes, default.header_bytes),
+        headers: or(headers, default.headers),
+        connections: or(connections, default.connections),
+    })
+}

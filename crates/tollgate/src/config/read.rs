@@ -1,0 +1,668 @@
+//! Asking a node for what is expected of it. Every question that the file answers wrongly leaves a mistake that says what
+//! was expected and what was found, and returns `None`; so a reader asks all of its questions first and gives up last.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::excerpt::quoted;
+use super::mistake::{Mistake, Mistakes, Place};
+use super::node::{Entry, Node, Scalar, Value};
+use super::spelling::did_you_mean;
+
+/// A node, the name that messages give it, and where mistakes go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) node: &'a Node,
+    pub(crate) mistakes: &'a Mistakes,
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn place(self) -> Place {
+        self.node.place
+    }
+
+    /// For a value of the right kind that means nothing: `limit "5/fortnight": expected a unit`.
+    pub(crate) fn wrong(self, why: impl std::fmt::Display) {
+        let Self {
+            name,
+            node,
+            mistakes,
+        } = self;
+        mistakes.at(node.place, format!("{name} {}: {why}", node.found()));
+    }
+
+    /// For a value of the wrong kind: `limit: expected text, found a list`. Always `None`, to return at once.
+    pub(crate) fn expected<T>(self, what: impl std::fmt::Display) -> Option<T> {
+        // What is mistaken already has had its message.
+        if !matches!(self.node.value, Value::Mistaken) {
+            self.mistakes.push(self.unexpected(what));
+        }
+        None
+    }
+
+    /// The keys of a map, `noun` being what it describes: "a rule".
+    pub(crate) fn fields(self, noun: &'static str) -> Option<Fields<'a>> {
+        match &self.node.value {
+            Value::Map(entries) => Some(Fields {
+                noun,
+                place: self.node.place,
+                entries,
+                asked: Vec::new(),
+                mistakes: self.mistakes,
+            }),
+            _ => self.expected(format_args!("{noun} as a map of keys and values")),
+        }
+    }
+
+    /// The entries of a map whose keys are the user's own, such as header names, each named by its key.
+    pub(crate) fn entries(self) -> Option<Vec<NamedField<'a>>> {
+        let Value::Map(entries) = &self.node.value else {
+            return self.expected("a map of names and values");
+        };
+        let named = |(name, entry): (&'a String, &'a Entry)| NamedField {
+            key_place: entry.key_place,
+            field: Field {
+                name,
+                node: &entry.node,
+                ..self
+            },
+        };
+        Some(entries.iter().map(named).collect())
+    }
+
+    /// Reads every item of a list, which may be empty; all of them, so that the mistakes of all are found.
+    pub(crate) fn list<T>(self, read: impl FnMut(Field<'a>) -> Option<T>) -> Option<Vec<T>> {
+        match &self.node.value {
+            Value::List(items) => self.items(items, read),
+            _ => self.expected("a list"),
+        }
+    }
+
+    /// As [`Field::list`], where anything else stands for a list of itself.
+    pub(crate) fn list_or_one<T>(self, read: impl FnMut(Field<'a>) -> Option<T>) -> Option<Vec<T>> {
+        match &self.node.value {
+            Value::List(items) => self.items(items, read),
+            _ => self.items(std::slice::from_ref(self.node), read),
+        }
+    }
+
+    /// A text; a number without quotes is one, a bare `true` or `false` is not.
+    pub(crate) fn text(self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar(scalar) if self.node.literal_bool().is_none() => Some(&scalar.text),
+            Value::Scalar(scalar) => {
+                let help = format!("write \"{}\" in quotes if the word is meant", scalar.text);
+                self.expected_with_help("text", help)
+            }
+            _ => self.expected("text"),
+        }
+    }
+
+    /// Bare `true` or `false`, and no other word for them.
+    pub(crate) fn boolean(self) -> Option<bool> {
+        match self.bare("true or false")? {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number in digits, without sign, leading zeros or quotes.
+    pub(crate) fn integer(self, range: RangeInclusive<u64>) -> Option<u64> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        match digits(self.bare(&expected)?) {
+            Some(number) if range.contains(&number) => Some(number),
+            _ => self.expected(expected),
+        }
+    }
+
+    /// One of a few words, each with what it stands for.
+    pub(crate) fn one_of<T: Copy>(self, choices: &[(&'static str, T)]) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let Value::Scalar(scalar) = &self.node.value else {
+            return self.expected(either(&words));
+        };
+        let chosen = choices.iter().find(|(word, _)| *word == scalar.text);
+        if chosen.is_none() {
+            match did_you_mean(scalar.shown(), words.iter().copied()) {
+                Some(close) => self.wrong(format_args!(
+                    "expected {}, did you mean \"{close}\"?",
+                    either(&words)
+                )),
+                None => self.wrong(format_args!("expected {}", either(&words))),
+            }
+        }
+        chosen.map(|(_, meaning)| *meaning)
+    }
+
+    /// A span of time above zero: `100ms`, `10s`, `5m`, `1h`.
+    pub(crate) fn duration(self) -> Option<Duration> {
+        let expected = "a duration such as 100ms, 10s, 5m or 1h";
+        let text = &self.scalar(expected)?.text;
+        let milliseconds = match split_unit(text) {
+            Some((_, "")) => {
+                return self.expected_with_help(expected, "put a unit behind the number");
+            }
+            Some((number, "ms")) => Some(number),
+            Some((number, "s")) => number.checked_mul(1_000),
+            Some((number, "m")) => number.checked_mul(60_000),
+            Some((number, "h")) => number.checked_mul(3_600_000),
+            _ => return self.expected(expected),
+        };
+        match milliseconds.map(Duration::from_millis) {
+            Some(Duration::ZERO) => self.expected("a duration above zero"),
+            Some(duration) if duration <= MAX_DURATION => Some(duration),
+            _ => self.expected("a duration of at most 8760h, a year"),
+        }
+    }
+
+    /// A number of bytes: `64KiB`, `1MiB`, `1GiB`, or the bytes themselves.
+    pub(crate) fn size(self, range: RangeInclusive<u64>) -> Option<u64> {
+        let expected = "a size such as 64KiB, 1MiB or 512 (bytes)";
+        let text = &self.scalar(expected)?.text;
+        let bytes = match split_unit(text) {
+            Some((number, "")) => Some(number),
+            Some((number, "KiB")) => number.checked_mul(1 << 10),
+            Some((number, "MiB")) => number.checked_mul(1 << 20),
+            Some((number, "GiB")) => number.checked_mul(1 << 30),
+            _ => return self.expected(expected),
+        };
+        match bytes {
+            Some(bytes) if range.contains(&bytes) => Some(bytes),
+            _ => self.expected(format_args!(
+                "a size from {} to {} bytes",
+                range.start(),
+                range.end()
+            )),
+        }
+    }
+
+    fn items<T>(
+        self,
+        items: &'a [Node],
+        mut read: impl FnMut(Field<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let all: Vec<Option<T>> = items
+            .iter()
+            .map(|node| read(Field { node, ..self }))
+            .collect();
+        all.into_iter().collect()
+    }
+
+    fn scalar(self, expected: &str) -> Option<&'a Scalar> {
+        match &self.node.value {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => self.expected(expected),
+        }
+    }
+
+    /// What stands without quotes; quotes make a text of anything.
+    fn bare(self, expected: &str) -> Option<&'a str> {
+        let scalar = self.scalar(expected)?;
+        if scalar.plain {
+            return Some(&scalar.text);
+        }
+        self.expected_with_help(
+            format_args!("{expected} without quotes"),
+            "remove the quotes",
+        )
+    }
+
+    fn expected_with_help<T>(
+        self,
+        expected: impl std::fmt::Display,
+        help: impl Into<String>,
+    ) -> Option<T> {
+        self.mistakes
+            .push(self.unexpected(expected).with_help(help));
+        None
+    }
+
+    fn unexpected(self, expected: impl std::fmt::Display) -> Mistake {
+        let Self { name, node, .. } = self;
+        Mistake::error(
+            node.place,
+            format!("{name}: expected {expected}, found {}", node.found()),
+        )
+    }
+}
+
+/// One entry of a map whose keys are the user's own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedField<'a> {
+    pub(crate) key_place: Place,
+    pub(crate) field: Field<'a>,
+}
+
+/// A walk over a map whose keys are known: ask for each of them, then [`Fields::finish`].
+///
+/// ```ignore
+/// let mut fields = field.fields("a rule")?;
+/// let name = fields.required("name").and_then(Field::text);
+/// let shadow = fields.optional("mode").map(|mode| mode.one_of(&[("enforce", false), ("shadow", true)]));
+/// fields.finish();
+/// ```
+#[derive(Debug)]
+#[must_use = "without `finish` unknown keys go unnoticed"]
+pub(crate) struct Fields<'a> {
+    pub(crate) noun: &'static str,
+    pub(crate) place: Place,
+    pub(crate) mistakes: &'a Mistakes,
+    entries: &'a IndexMap<String, Entry>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a key that may be left out.
+    pub(crate) fn optional(&mut self, key: &'static str) -> Option<Field<'a>> {
+        self.asked.push(key);
+        let entry = self.entries.get(key)?;
+        Some(Field {
+            name: key,
+            node: &entry.node,
+            mistakes: self.mistakes,
+        })
+    }
+
+    /// The value of a key that may not.
+    pub(crate) fn required(&mut self, key: &'static str) -> Option<Field<'a>> {
+        let field = self.optional(key);
+        if field.is_none() {
+            self.mistakes
+                .at(self.place, format!("{} needs the key \"{key}\"", self.noun));
+        }
+        field
+    }
+
+    /// Every key that was not asked for is a mistake.
+    pub(crate) fn finish(self) {
+        let Self {
+            noun,
+            mistakes,
+            entries,
+            asked,
+            ..
+        } = self;
+        for (key, entry) in entries
+            .iter()
+            .filter(|(key, _)| !asked.contains(&key.as_str()))
+        {
+            let remedy = match did_you_mean(key, asked.iter().copied()) {
+                Some(close) => format!("did you mean \"{close}\"?"),
+                None => format!("expected {}", either(&asked)),
+            };
+            mistakes.at(
+                entry.key_place,
+                format!("unknown key {} in {noun}, {remedy}", quoted(key)),
+            );
+        }
+    }
+}
+
+/// `a`, `a or b`, `one of a, b, c`.
+fn either(words: &[&str]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [a] => (*a).to_owned(),
+        [a, b] => format!("{a} or {b}"),
+        _ => format!("one of {}", words.join(", ")),
+    }
+}
+
+/// A whole number as people write it; `010` is refused, because some would read eight.
+fn digits(text: &str) -> Option<u64> {
+    let canonical = text == "0" || !text.starts_with(['0', '+']);
+    canonical.then(|| text.parse().ok()).flatten()
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((digits(number)?, unit))
+}
+
+/// Whoever waits longer means something else, and sums of times stay far from overflow.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading<T>(source: &str, read: impl FnOnce(Field<'_>) -> T) -> (T, Vec<Mistake>) {
+        let mistakes = Mistakes::default();
+        let variable = |name: &str| match name {
+            "FIVE" => Some("5".to_owned()),
+            "TRUE" => Some("true".to_owned()),
+            "SECRET" => Some("hunter2".to_owned()),
+            _ => None,
+        };
+        let node = Node::parse(source, &variable, &mistakes).expect("the test's source is YAML");
+        let read = read(Field {
+            name: "x",
+            node: &node,
+            mistakes: &mistakes,
+        });
+        (read, mistakes.finish())
+    }
+
+    /// Either the value, or the only message, followed by its help.
+    fn answer<T>(source: &str, read: impl FnOnce(Field<'_>) -> Option<T>) -> Result<T, String> {
+        let (read, mistakes) = reading(source, read);
+        match (read, mistakes.as_slice()) {
+            (Some(value), []) => Ok(value),
+            (
+                None,
+                [
+                    Mistake {
+                        message,
+                        help: None,
+                        ..
+                    },
+                ],
+            ) => Err(message.clone()),
+            (
+                None,
+                [
+                    Mistake {
+                        message,
+                        help: Some(help),
+                        ..
+                    },
+                ],
+            ) => Err(format!("{message}; {help}")),
+            (read, mistakes) => panic!("{source}: {} and {mistakes:#?}", read.is_some()),
+        }
+    }
+
+    fn wrong<T>(message: &str) -> Result<T, String> {
+        Err(message.to_owned())
+    }
+
+    #[test]
+    fn reads_texts() {
+        let check = |source: &str, expected: Result<&str, String>| {
+            assert_eq!(
+                answer(source, |field| field.text().map(str::to_owned)),
+                expected.map(str::to_owned)
+            );
+        };
+        check("5/hour", Ok("5/hour"));
+        check("5", Ok("5"));
+        check("''", Ok(""));
+        check("'true'", Ok("true"));
+        check("${TRUE}", Ok("true"));
+        check(
+            "true",
+            wrong("x: expected text, found true; write \"true\" in quotes if the word is meant"),
+        );
+        check("[a]", wrong("x: expected text, found a list"));
+    }
+
+    #[test]
+    fn says_that_nothing_was_found() {
+        let text = |field: Field<'_>| {
+            field
+                .fields("a rule")?
+                .required("a")?
+                .text()
+                .map(str::to_owned)
+        };
+        assert_eq!(
+            answer("a:\n", text),
+            wrong("a: expected text, found nothing")
+        );
+    }
+
+    #[test]
+    fn reads_truth_values() {
+        let check = |source: &str, expected: Result<bool, String>| {
+            assert_eq!(answer(source, |field| field.boolean()), expected);
+        };
+        check("true", Ok(true));
+        check("false", Ok(false));
+        check("${TRUE}", Ok(true));
+        check("yes", wrong("x: expected true or false, found \"yes\""));
+        check("1", wrong("x: expected true or false, found 1"));
+        check(
+            "'true'",
+            wrong("x: expected true or false without quotes, found \"true\"; remove the quotes"),
+        );
+    }
+
+    #[test]
+    fn reads_integers() {
+        let check = |source: &str, expected: Result<u64, String>| {
+            assert_eq!(answer(source, |field| field.integer(1..=100)), expected);
+        };
+        let refused = |found: &str| {
+            Err(format!(
+                "x: expected a whole number from 1 to 100, found {found}"
+            ))
+        };
+        check("1", Ok(1));
+        check("100", Ok(100));
+        check("${FIVE}", Ok(5));
+        check("0", refused("0"));
+        check("101", refused("101"));
+        check("-1", refused("-1"));
+        check("+1", refused("\"+1\""));
+        check("010", refused("010"));
+        check("1.0", refused("\"1.0\""));
+        check("1_0", refused("\"1_0\""));
+        check("99999999999999999999", refused("99999999999999999999"));
+        check(
+            "'5'",
+            wrong(
+                "x: expected a whole number from 1 to 100 without quotes, found \"5\"; remove the quotes",
+            ),
+        );
+    }
+
+    #[test]
+    fn reads_durations() {
+        let check = |source: &str, expected: Result<u128, String>| {
+            let milliseconds =
+                |field: Field<'_>| field.duration().map(|duration| duration.as_millis());
+            assert_eq!(answer(source, milliseconds), expected);
+        };
+        let refused = |found: &str| {
+            Err(format!(
+                "x: expected a duration such as 100ms, 10s, 5m or 1h, found {found}"
+            ))
+        };
+        check("100ms", Ok(100));
+        check("10s", Ok(10_000));
+        check("'5m'", Ok(300_000));
+        check("1h", Ok(3_600_000));
+        check("8760h", Ok(31_536_000_000));
+        check(
+            "8761h",
+            wrong("x: expected a duration of at most 8760h, a year, found \"8761h\""),
+        );
+        check(
+            "18446744073709551615h",
+            wrong(
+                "x: expected a duration of at most 8760h, a year, found \"18446744073709551615h\"",
+            ),
+        );
+        check(
+            "0s",
+            wrong("x: expected a duration above zero, found \"0s\""),
+        );
+        check("10", refused("10; put a unit behind the number"));
+        check("10 s", refused("\"10 s\""));
+        check("s", refused("\"s\""));
+        check("-1s", refused("\"-1s\""));
+        check("1.5s", refused("\"1.5s\""));
+        check("1d", refused("\"1d\""));
+        check("true", refused("true"));
+    }
+
+    #[test]
+    fn reads_sizes() {
+        let check = |source: &str, expected: Result<u64, String>| {
+            assert_eq!(answer(source, |field| field.size(1..=1 << 30)), expected);
+        };
+        check("64KiB", Ok(65_536));
+        check("1MiB", Ok(1 << 20));
+        check("1GiB", Ok(1 << 30));
+        check("512", Ok(512));
+        check(
+            "2GiB",
+            wrong("x: expected a size from 1 to 1073741824 bytes, found \"2GiB\""),
+        );
+        check(
+            "0",
+            wrong("x: expected a size from 1 to 1073741824 bytes, found 0"),
+        );
+        check(
+            "18446744073709551615KiB",
+            wrong(
+                "x: expected a size from 1 to 1073741824 bytes, found \"18446744073709551615KiB\"",
+            ),
+        );
+        check(
+            "64K",
+            wrong("x: expected a size such as 64KiB, 1MiB or 512 (bytes), found \"64K\""),
+        );
+    }
+
+    #[test]
+    fn reads_one_of_a_few_words() {
+        let check = |source: &str, expected: Result<u8, String>| {
+            assert_eq!(
+                answer(source, |field| field.one_of(&[
+                    ("enforce", 1),
+                    ("shadow", 2),
+                    ("off", 3)
+                ])),
+                expected
+            );
+        };
+        check("shadow", Ok(2));
+        check("'off'", Ok(3));
+        check(
+            "shadwo",
+            wrong("x \"shadwo\": expected one of enforce, shadow, off, did you mean \"shadow\"?"),
+        );
+        check(
+            "permit",
+            wrong("x \"permit\": expected one of enforce, shadow, off"),
+        );
+        check(
+            "[off]",
+            wrong("x: expected one of enforce, shadow, off, found a list"),
+        );
+    }
+
+    #[test]
+    fn reads_lists_and_what_stands_for_them() {
+        let list_or_one = |source: &str| {
+            answer(source, |field| {
+                field.list_or_one(|item| item.integer(1..=9))
+            })
+        };
+        assert_eq!(list_or_one("[1, 2]"), Ok(vec![1, 2]));
+        assert_eq!(list_or_one("[]"), Ok(vec![]));
+        assert_eq!(list_or_one("3"), Ok(vec![3]));
+        assert_eq!(
+            list_or_one("{}"),
+            wrong("x: expected a whole number from 1 to 9, found a map")
+        );
+        let list = |source: &str| answer(source, |field| field.list(|item| item.integer(1..=9)));
+        assert_eq!(list("[1]"), Ok(vec![1]));
+        assert_eq!(list("1"), wrong("x: expected a list, found 1"));
+    }
+
+    #[test]
+    fn finds_the_mistakes_of_all_items() {
+        let (read, mistakes) = reading("[a, 1, b]", |field| field.list(|item| item.integer(1..=9)));
+        assert_eq!(read, None);
+        assert_eq!(
+            mistakes
+                .iter()
+                .map(|mistake| mistake.column)
+                .collect::<Vec<_>>(),
+            [2, 8]
+        );
+    }
+
+    #[test]
+    fn walks_over_known_keys() {
+        let read = |source: &str| {
+            let read = |field: Field<'_>| {
+                let mut fields = field.fields("a rule")?;
+                let name = fields
+                    .required("name")
+                    .and_then(Field::text)
+                    .map(str::to_owned);
+                let limit = fields
+                    .optional("limit")
+                    .and_then(Field::text)
+                    .map(str::to_owned);
+                fields.finish();
+                Some((name, limit))
+            };
+            let (_, mistakes) = reading(source, read);
+            let shown = |m: &Mistake| format!("{}:{}: {}", m.line, m.column, m.message);
+            mistakes.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(read("name: a\nlimit: 5/hour\n"), [""; 0]);
+        assert_eq!(
+            read("lmit: 5/hour\nwhatever: 1\n"),
+            [
+                "1:1: a rule needs the key \"name\"",
+                "1:1: unknown key \"lmit\" in a rule, did you mean \"limit\"?",
+                "2:1: unknown key \"whatever\" in a rule, expected name or limit",
+            ]
+        );
+        assert_eq!(
+            read("[a]"),
+            ["1:1: x: expected a rule as a map of keys and values, found a list"]
+        );
+    }
+
+    #[test]
+    fn names_free_entries_by_their_keys() {
+        let (read, mistakes) = reading("{ X-Plan: pro, X-Debug: [a] }", |field| {
+            let entries = field.entries()?;
+            Some(
+                entries
+                    .iter()
+                    .map(|entry| entry.field.text().map(str::to_owned))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        assert_eq!(read, Some(vec![Some("pro".to_owned()), None]));
+        assert_eq!(mistakes[0].message, "X-Debug: expected text, found a list");
+    }
+
+    #[test]
+    fn says_a_mistake_once_and_no_secret_ever() {
+        let (_, mistakes) = reading("{ a: \"${UNSET}\", b: \"x${SECRET}\" }", |field| {
+            let mut fields = field.fields("a rule")?;
+            fields.optional("a").and_then(Field::text);
+            fields.optional("a").and_then(|a| a.one_of(&[("on", true)]));
+            fields.optional("a").and_then(|a| a.fields("a store"));
+            fields.optional("b")?.wrong("expected something else");
+            fields.finish();
+            Some(())
+        });
+        let messages: Vec<_> = mistakes
+            .iter()
+            .map(|mistake| mistake.message.as_str())
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                "the environment variable \"UNSET\" is not set",
+                "b \"x${SECRET}\": expected something else"
+            ]
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! What is valid in a policy file and looks wrong all the same.
+
+use std::time::Duration;
+
+use super::{Context, read::Field, rule::ReadRule};
+use crate::{
+    key::Part,
+    policy::{Cost, Quotas},
+    quota::{Algorithm, Unit},
+    request::Source,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn warn(rules: &[ReadRule], field: Field<'_>, context: &Context<'_>) {
+    let mut everything_fitted_by: Option<&str> = None;
+    for read in rules {
+        let rule = &read.rule;
+        let about = |text: String| field.mistakes.warn(read.place, format!("rule {}: {text}", rule.name));
+        if let (Some(true), Some(earlier)) = (rule.matcher.rest, everything_fitted_by) {
+            about(format!("it can never fit, since {earlier} before it fits every request"));
+        }
+        if rule.matcher.fits_everything() && rule.except.is_empty() {
+            everything_fitted_by.get_or_insert(&rule.name);
+        }
+        if let Some(name) = claims_of_clients(read, context) {
+            about(format!(
+                "any client can set the header {name}, although proxies are trusted for others: name it in `vouches`"
+            ));
+        }
+        for quotas in std::iter::once(&rule.quotas).chain(rule.overrides.iter().map(|other| &other.quotas)) {
+            let about = |text: &str| field.mistakes.warn(read.limit_place, format!("rule {}: {text}", rule.name));
+            warn_of_quotas(quotas, &rule.cost, about);
+        }
+    }
+}
+
+fn warn_of_quotas(quotas: &Quotas, cost: &Cost, about: impl Fn(&str)) {
+    for (_, quota) in quotas.iter() {
+        let limit = quota.limit();
+        if limit.unit() == Unit::Month && quota.algorithm() != Algorithm::CalendarWindow {
+            about("a month is 30 days from first use; for months of the calendar choose calendar-window");
+        }
+        if limit.window() >= DAY {
+            about("a window of a day or more is counted in memory only: a restart pardons everybody");
+        }
+        match cost {
+            Cost::Fixed(cost) if *cost > quota.capacity() && quota.amount() > 0 => {
+                about(&format!("it can never let anything pass, since a request costs {cost} and {limit} allows less"));
+            }
+            Cost::Fixed(_) | Cost::Header { .. } => {}
+        }
+    }
+}
+
+/// A header that the rule relies on and that no proxy vouches for, while some proxies are trusted to speak for clients.
+fn claims_of_clients(read: &ReadRule, context: &Context<'_>) -> Option<String> {
+    let proxies = context.proxies.entries();
+    if proxies.is_empty() {
+        return None;
+    }
+    let rule = &read.rule;
+    let conditions = std::iter::once(&rule.matcher).chain(&rule.except);
+    let conditions = conditions.chain(rule.overrides.iter().map(|other| &other.conditions));
+    let matched = conditions.clone().flat_map(|conditions| conditions.values.iter().map(|(source, _)| source));
+    let counted = rule.by.iter().filter_map(|part| match part {
+        Part::Value(source) => Some(source),
+        Part::User => context.user.as_ref(),
+        _ => None,
+    });
+    let users = conditions.filter(|conditions| conditions.user.is_some()).filter_map(|_| context.user.as_ref());
+    let cost = match &rule.cost {
+        Cost::Header { name, .. } => Some(name),
+        Cost::Fixed(_) => None,
+    };
+    matched.chain(counted).chain(users).chain(cost).find_map(|source| match source {
+        Source::Header(name) if !proxies.iter().any(|proxy| proxy.vouches.iter().any(|vouched| **vouched == **name)) => {
+            Some(name.to_string())
+        }
+        _ => None,
+    })
+}

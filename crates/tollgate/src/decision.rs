@@ -1,0 +1,203 @@
+//! The whole answer to a request: a verdict, and how every counter stands that it concerned. The strictest speaks first.
+
+use std::{cmp::Reverse, sync::Arc, time::Duration};
+
+use smallvec::SmallVec;
+
+use crate::{
+    algorithm::{Outcome, Status, Verdict},
+    client::Client,
+    clock::Timestamp,
+    key::Key,
+    policy::{Count, Fit, Mode, Policy, Quotas, Rule},
+    quota::Quota,
+    store::{Charge, GiveBack, Outcomes, Taken},
+};
+
+/// What was decided about one request, and why.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    policy: Arc<Policy>,
+    client: Client,
+    fits: SmallVec<[Fit; 4]>,
+    at: Timestamp,
+    outcomes: Outcomes,
+}
+
+impl Decision {
+    pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
+        Self { policy, client, fits, at: taken.at, outcomes: taken.outcomes }
+    }
+
+    /// Whether the request may pass.
+    pub fn verdict(&self) -> Verdict {
+        match self.denying().next() {
+            Some(_) => Verdict::Deny,
+            None => Verdict::Allow,
+        }
+    }
+
+    /// Who asked.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// When it was decided, by the store's clock.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Every quota of every rule that fitted, in file order, as it stands after the decision.
+    pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
+        let mut outcomes = self.outcomes.iter();
+        self.fits.iter().flat_map(move |fit| {
+            let rule = &self.policy.rules()[fit.rule];
+            let quotas = rule.quotas_of(fit.choice);
+            let of_fit: SmallVec<[_; 2]> = quotas.iter().zip(outcomes.by_ref()).enumerate().collect();
+            of_fit.into_iter().map(move |(place, ((_, quota), outcome))| Counted {
+                rule,
+                key: &fit.key,
+                place,
+                quotas: quotas.len(),
+                quota,
+                outcome,
+            })
+        })
+    }
+
+    /// The rules that fitted, in file order, each with the key it counted by and whether one of its quotas was exceeded.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &Rule, &Key, Verdict)> {
+        let mut outcomes = self.outcomes.iter();
+        self.fits.iter().map(move |fit| {
+            let rule = &self.policy.rules()[fit.rule];
+            let of_fit = outcomes.by_ref().take(rule.quotas_of(fit.choice).len());
+            let exceeded = of_fit.filter(|outcome| outcome.verdict == Verdict::Deny).count() > 0;
+            (fit.rule, rule, &fit.key, if exceeded { Verdict::Deny } else { Verdict::Allow })
+        })
+    }
+
+    /// The names of the rules that refused.
+    pub fn denied_by(&self) -> impl Iterator<Item = &str> {
+        self.exceeded(Mode::Enforce)
+    }
+
+    /// The names of the rules in shadow that would have refused.
+    pub fn shadow_denied_by(&self) -> impl Iterator<Item = &str> {
+        self.exceeded(Mode::Shadow)
+    }
+
+    /// Time until the request could pass, if nobody else is charged: the longest of those that refused. None if it was
+    /// allowed, or if it can never fit.
+    pub fn retry_after(&self) -> Option<Duration> {
+        // Never is longer than any time.
+        self.denying().map(|counted| counted.outcome.retry_after).max_by_key(|wait| longest(*wait))?
+    }
+
+    /// The quota to tell about: the refusing one with the longest wait, else the one with the least remaining, else the
+    /// one longest until it is as new. Rules in shadow tell nothing.
+    pub fn shown(&self) -> Option<Counted<'_>> {
+        self.shown_of(|_| true)
+    }
+
+    pub(crate) fn shown_of(&self, which: impl Fn(&Rule) -> bool) -> Option<Counted<'_>> {
+        self.enforced().filter(|counted| which(counted.rule)).min_by_key(|counted| {
+            let Outcome { verdict, status, retry_after } = counted.outcome;
+            match verdict {
+                Verdict::Deny => (0, Reverse(longest(*retry_after)), 0, Reverse(status.reset_after)),
+                Verdict::Allow => (1, Reverse((false, None)), status.remaining, Reverse(status.reset_after)),
+            }
+        })
+    }
+
+    /// Quotas of enforcing rules, in file order.
+    pub(crate) fn enforced(&self) -> impl Iterator<Item = Counted<'_>> {
+        self.counted().filter(|counted| counted.rule.mode == Mode::Enforce)
+    }
+
+    /// Quotas that refused the request.
+    pub(crate) fn denying(&self) -> impl Iterator<Item = Counted<'_>> {
+        self.enforced().filter(|counted| counted.outcome.verdict == Verdict::Deny)
+    }
+
+    fn exceeded(&self, mode: Mode) -> impl Iterator<Item = &str> {
+        let exceeded = self.rules().filter(move |(_, rule, _, verdict)| rule.mode == mode && *verdict == Verdict::Deny);
+        exceeded.map(|(_, rule, _, _)| rule.name.as_str())
+    }
+
+    /// What is to be given back once the answer's status code is known: charges of rules that do not count it.
+    pub(crate) fn uncounted(&self, status_code: Option<u16>) -> SmallVec<[GiveBack<'_>; 2]> {
+        let mut given = SmallVec::new();
+        if self.verdict() == Verdict::Deny {
+            return given;
+        }
+        let mut end = 0;
+        for fit in &self.fits {
+            let rule = &self.policy.rules()[fit.rule];
+            let charge = charge(rule, fit);
+            let outcomes = &self.outcomes[end..end + charge.quotas.len()];
+            end += charge.quotas.len();
+            if let Count::Status(counted) = &rule.count
+                && status_code.is_none_or(|code| !counted.contains(&code))
+            {
+                let until = outcomes.iter().map(|outcome| self.at + outcome.status.reset_after).collect();
+                given.push(GiveBack { charge, until });
+            }
+        }
+        given
+    }
+}
+
+/// The charges of the rules that fit, as a store takes them.
+pub(crate) fn charges<'a>(policy: &'a Policy, fits: &'a [Fit]) -> SmallVec<[Charge<'a>; 4]> {
+    fits.iter().map(|fit| charge(&policy.rules()[fit.rule], fit)).collect()
+}
+
+fn charge<'a>(rule: &'a Rule, fit: &'a Fit) -> Charge<'a> {
+    let quotas: &Quotas = rule.quotas_of(fit.choice);
+    Charge { rule: &rule.name, mode: rule.mode, key: &fit.key, quotas, cost: fit.cost }
+}
+
+/// Orders waits: one that never ends is the longest.
+fn longest(wait: Option<Duration>) -> (bool, Option<Duration>) {
+    (wait.is_none(), wait)
+}
+
+/// One quota that a request was counted by.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// The rule it belongs to.
+    pub rule: &'a Rule,
+    /// What the request was counted by.
+    pub key: &'a Key,
+    /// Its place among the quotas that applied, from 0.
+    pub place: usize,
+    /// How many quotas of the rule applied.
+    pub quotas: usize,
+    /// The quota itself.
+    pub quota: &'a Quota,
+    /// What its counter answered.
+    pub outcome: &'a Outcome,
+}
+
+impl Counted<'_> {
+    /// How its counter stands.
+    pub fn status(&self) -> &Status {
+        &self.outcome.status
+    }
+
+    /// Its name in headers: the rule's, with its number if there are several.
+    pub fn name(&self) -> String {
+        match self.quotas {
+            1 => self.rule.name.clone(),
+            _ => format!("{}.{}", self.rule.name, self.place + 1),
+        }
+    }
+
+    /// Time to wait as a client is told: until the cost could pass on a denial, else until the counter is as new.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match self.outcome.verdict {
+            Verdict::Deny => self.outcome.retry_after,
+            Verdict::Allow => Some(self.outcome.status.reset_after),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What a rule counts by: parts of a request, joined so that no two clients can share a key by choosing their values.
+//!
+//! A key is text that a person can read, in logs, in Redis and in `clear`: its parts percent-encoded and joined by `|`.
+//! What a literal part never contains marks the others: `!` a client that stands in for a missing value, `#` a hash of one
+//! that is too long or secret.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use smallvec::SmallVec;
+
+use crate::{
+    client::Subnet,
+    request::{Seen, Source},
+};
+
+/// Parts longer than this many bytes are counted by their hash.
+const MAX_PART: usize = 256;
+
+/// The key of one counter, within its rule.
+///
+/// ```
+/// use tollgate::key::Key;
+///
+/// let (one, other) = (Key::of(["a", "b c"]), Key::of(["a b", "c"]));
+/// assert_ne!(one, other);
+/// assert_eq!(one.to_string(), "a|b%20c");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(SmallVec<[u8; 40]>);
+
+impl Key {
+    /// A key of literal parts, in this order. No parts: the one counter of everybody.
+    pub fn of<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
+        let mut key = Self::default();
+        for part in parts {
+            key.begin_part();
+            key.literal(part.as_ref());
+        }
+        key
+    }
+
+    /// Its text as bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn begin_part(&mut self) {
+        if !self.0.is_empty() {
+            self.0.push(b'|');
+        }
+    }
+
+    fn literal(&mut self, value: &[u8]) {
+        if value.len() > MAX_PART {
+            return self.hashed(value);
+        }
+        for byte in value {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' => self.0.push(*byte),
+                _ => self.0.extend([b'%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+            }
+        }
+    }
+
+    /// The first 128 bits of the BLAKE3 hash.
+    fn hashed(&mut self, value: &[u8]) {
+        self.0.push(b'#');
+        self.0.extend_from_slice(&blake3::hash(value).to_hex().as_bytes()[..32]);
+    }
+
+    fn missing(&mut self, client: Option<IpAddr>) {
+        self.0.push(b'!');
+        self.client(client, Prefixes::default());
+    }
+
+    fn client(&mut self, client: Option<IpAddr>, prefixes: Prefixes) {
+        use std::io::Write as _;
+        // Writing to memory does not fail; no address at all is an empty part.
+        let _ = match client {
+            None => Ok(()),
+            Some(IpAddr::V4(v4)) if prefixes.v4 == 32 => {
+                let [a, b, c, d] = v4.octets();
+                write!(self.0, "{a}.{b}.{c}.{d}")
+            }
+            Some(IpAddr::V4(v4)) => write!(self.0, "{}", prefixes.mask_v4(v4)),
+            Some(IpAddr::V6(v6)) => write!(self.0, "{}", prefixes.mask_v6(v6)),
+        };
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.is_empty() {
+            true => f.write_str("everybody"),
+            false => f.write_str(&String::from_utf8_lossy(&self.0)),
+        }
+    }
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    b"0123456789ABCDEF"[usize::from(nibble & 15)]
+}
+
+/// One part of a key: a word of `by`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The client's address, IPv6 by its /64 unless said otherwise.
+    Client(Prefixes),
+    /// The socket's peer.
+    Peer,
+    /// The entry of `match.client` that fitted.
+    Subnet,
+    /// Whoever is signed in.
+    User,
+    /// A header, a parameter of the query or a cookie.
+    Value(Source),
+    /// The normalised path.
+    Path,
+    /// The pattern of `match.path` that fitted.
+    Route,
+    /// The method.
+    Method,
+    /// The host.
+    Host,
+    /// The listener's name.
+    Listener,
+}
+
+impl FromStr for Part {
+    type Err = PartError;
+
+    /// Reads a word of `by`: `client`, `client/24/48`, `header:X-Key`, `path`, …
+    fn from_str(text: &str) -> Result<Self, PartError> {
+        let error = || PartError { text: text.to_owned() };
+        Ok(match text {
+            "client" => Self::Client(Prefixes::default()),
+            "peer" => Self::Peer,
+            "subnet" => Self::Subnet,
+            "user" => Self::User,
+            "path" => Self::Path,
+            "route" => Self::Route,
+            "method" => Self::Method,
+            "host" => Self::Host,
+            "listener" => Self::Listener,
+            _ => match text.strip_prefix("client/") {
+                Some(lengths) => {
+                    let (v4, v6) = lengths.split_once('/').ok_or_else(error)?;
+                    let length = |text: &str, max| text.parse().ok().filter(|length| *length <= max).ok_or_else(error);
+                    Self::Client(Prefixes { v4: length(v4, 32)?, v6: length(v6, 128)? })
+                }
+                None => Self::Value(text.parse().map_err(|_| error())?),
+            },
+        })
+    }
+}
+
+/// Why a text is no part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartError {
+    text: String,
+}
+
+impl fmt::Display for PartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?}: expected client, client/V4/V6, peer, subnet, user, header:NAME, query:NAME, cookie:NAME, path, route, \
+             method, host or listener",
+            self.text
+        )
+    }
+}
+
+impl std::error::Error for PartError {}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(prefixes) if *prefixes == Prefixes::default() => f.write_str("client"),
+            Self::Client(Prefixes { v4, v6 }) => write!(f, "client/{v4}/{v6}"),
+            Self::Peer => f.write_str("peer"),
+            Self::Subnet => f.write_str("subnet"),
+            Self::User => f.write_str("user"),
+            Self::Value(source) => source.fmt(f),
+            Self::Path => f.write_str("path"),
+            Self::Route => f.write_str("route"),
+            Self::Method => f.write_str("method"),
+            Self::Host => f.write_str("host"),
+            Self::Listener => f.write_str("listener"),
+        }
+    }
+}
+
+/// How much of an address tells clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefixes {
+    /// Bits of an IPv4 address, 0 to 32.
+    pub v4: u8,
+    /// Bits of an IPv6 address, 0 to 128.
+    pub v6: u8,
+}
+
+impl Default for Prefixes {
+    /// Every IPv4 address, and every IPv6 /64: whoever has one IPv6 address has at least that many.
+    fn default() -> Self {
+        Self { v4: 32, v6: 64 }
+    }
+}
+
+impl Prefixes {
+    fn mask_v4(self, address: std::net::Ipv4Addr) -> Subnet {
+        let net = Ipv4Net::new(address, self.v4.min(32)).unwrap_or_else(|_| address.into());
+        Subnet::Net(net.trunc().into())
+    }
+
+    fn mask_v6(self, address: std::net::Ipv6Addr) -> Subnet {
+        let net = Ipv6Net::new(address, self.v6.min(128)).unwrap_or_else(|_| address.into());
+        Subnet::Net(net.trunc().into())
+    }
+}
+
+/// What of a rule's `match` fitted, where `by` can count by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fitted<'a> {
+    pub(crate) route: Option<&'a str>,
+    pub(crate) subnet: Option<Subnet>,
+}
+
+/// The key that a rule counts this request by. A part that the request lacks is replaced by its client, counted apart:
+/// leaving a value out never means to be unlimited.
+pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
+    let mut key = Key::default();
+    for part in by {
+        key.begin_part();
+        let client = seen.client.address();
+        let value = match part {
+            Part::Client(prefixes) => {
+                key.client(client, *prefixes);
+                continue;
+            }
+            Part::Peer => {
+                key.client(seen.client.peer(), Prefixes { v4: 32, v6: 128 });
+                continue;
+            }
+            Part::Subnet => fitted.subnet.map(|subnet| subnet.to_string().into_bytes()),
+            Part::User => seen.user(),
+            Part::Value(source) => seen.single(source),
+            Part::Path => Some(seen.normal_path().to_vec()),
+            Part::Route => fitted.route.map(|route| route.as_bytes().to_vec()),
+            Part::Method => Some(seen.request.method.as_bytes().to_vec()),
+            Part::Host => seen.host().map(String::into_bytes),
+            Part::Listener => seen.request.listener.map(|listener| listener.as_bytes().to_vec()),
+        };
+        let is_secret = match part {
+            Part::User => true,
+            Part::Value(source) => source.is_secret(),
+            _ => false,
+        };
+        match value {
+            None => key.missing(client),
+            Some(value) if is_secret => key.hashed(&value),
+            Some(value) => key.literal(&value),
+        }
+    }
+    key
+}

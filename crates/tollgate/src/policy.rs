@@ -1,0 +1,149 @@
+//! The rules in order: a request and its client in, the charges of every rule that fits out.
+
+mod matcher;
+mod pattern;
+mod rule;
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+pub use matcher::{Conditions, ValueTest};
+pub use pattern::{PathPattern, Pattern, PatternError};
+pub use rule::{Cost, Count, CounterId, Mode, Override, Quotas, Rule};
+
+use crate::{
+    client::{Client, Proxies},
+    key::{Key, key_of},
+    request::{Request, Seen, Source},
+};
+
+/// The most rules a policy may have.
+pub const MAX_RULES: usize = 1_000;
+/// The most charges one request may be asked for. Rules beyond them would not count, so a policy that can get there with
+/// rules that fit every request is refused.
+pub const MAX_CHARGES: usize = 64;
+
+/// A whole policy. One that exists is valid.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    proxies: Proxies,
+    user: Option<Source>,
+    except: Vec<Conditions>,
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// Puts a policy together.
+    ///
+    /// # Errors
+    ///
+    /// Names that are none or not unique (ignoring case), too many rules, or too many charges on every request.
+    pub fn new(
+        proxies: Proxies,
+        user: Option<Source>,
+        except: Vec<Conditions>,
+        rules: Vec<Rule>,
+    ) -> Result<Self, PolicyError> {
+        if rules.len() > MAX_RULES {
+            return Err(PolicyError::TooManyRules(rules.len()));
+        }
+        if let Some(rule) = rules.iter().find(|rule| !is_rule_name(&rule.name)) {
+            return Err(PolicyError::BadName(rule.name.clone()));
+        }
+        let mut names: Vec<String> = rules.iter().map(|rule| rule.name.to_ascii_lowercase()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(PolicyError::NameTwice(twice[0].clone()));
+        }
+        let always = rules.iter().filter(|rule| rule.matcher.fits_everything()).map(|rule| rule.quotas.len()).sum();
+        if always > MAX_CHARGES {
+            return Err(PolicyError::TooManyCharges(always));
+        }
+        Ok(Self { proxies, user, except, rules })
+    }
+
+    /// Who may speak for a client.
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// The rules in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rules that fit a request, each with the key it counts by.
+    pub(crate) fn fits(&self, request: &Request<'_>, client: &Client) -> SmallVec<[Fit; 4]> {
+        let seen = Seen::new(request, client, &self.proxies, self.user.as_ref());
+        let mut fits = SmallVec::new();
+        if self.except.iter().any(|except| except.spare(&seen)) {
+            return fits;
+        }
+        let mut charges = 0;
+        let mut earlier_fitted = false;
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Some(fitted) = rule.matcher.fit(&seen, earlier_fitted) else { continue };
+            if rule.except.iter().any(|except| except.spare(&seen)) {
+                continue;
+            }
+            earlier_fitted = true;
+            let choice = rule.overrides.iter().position(|other| other.conditions.choose(&seen));
+            charges += rule.quotas_of(choice).len();
+            if charges > MAX_CHARGES {
+                break;
+            }
+            fits.push(Fit { rule: index, choice, key: key_of(&rule.by, &seen, fitted), cost: rule.cost.of(&seen) });
+        }
+        fits
+    }
+}
+
+/// A rule that fits a request: which one, by which of its overrides, what it counts by, and what that costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Fit {
+    pub(crate) rule: usize,
+    pub(crate) choice: Option<usize>,
+    pub(crate) key: Key,
+    pub(crate) cost: u64,
+}
+
+/// What a rule may be called, in words.
+pub(crate) const RULE_NAME: &str =
+    "a letter, then letters, digits, \"_\", \".\" or \"-\", not ending in a dot and digits";
+
+/// Whether a rule may be called so: a name stands unescaped in headers and bodies, and `api.1` is the first quota of `api`.
+pub(crate) fn is_rule_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let without_digits = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let looks_numbered = without_digits.len() < name.len() && without_digits.ends_with('.');
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(is_plain) && !looks_numbered
+}
+
+/// Why rules make no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyError {
+    /// More than [`MAX_RULES`].
+    TooManyRules(usize),
+    /// A name that headers, keys and logs could not carry.
+    BadName(String),
+    /// Two rules with one name, ignoring case.
+    NameTwice(String),
+    /// More than [`MAX_CHARGES`] on every request.
+    TooManyCharges(usize),
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyRules(n) => write!(f, "{n} rules, expected at most {MAX_RULES}"),
+            Self::BadName(name) => write!(f, "rule name {name:?}: expected {RULE_NAME}"),
+            Self::NameTwice(name) => write!(f, "two rules are named {name:?}, expected unique names (ignoring case)"),
+            Self::TooManyCharges(n) => {
+                write!(f, "every request would be charged to {n} quotas, expected at most {MAX_CHARGES}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}

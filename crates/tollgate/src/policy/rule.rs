@@ -1,0 +1,203 @@
+//! One rule: whom it concerns, what it counts by, how much may pass, and what a denial looks like.
+
+use crate::{
+    answer::OnLimit,
+    headers::Dialects,
+    key::{Part, Prefixes},
+    policy::Conditions,
+    quota::{Algorithm, Limits, MAX_AMOUNT, Quota, QuotaError},
+    request::{Seen, Source},
+};
+
+/// One rule of a policy.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name: `[A-Za-z][A-Za-z0-9_.-]*`, not ending in a dot and digits, unique in the policy ignoring case.
+    pub name: String,
+    /// Which requests it concerns.
+    pub matcher: Conditions,
+    /// Which of them it neither limits nor counts.
+    pub except: Vec<Conditions>,
+    /// What is counted apart.
+    pub by: Vec<Part>,
+    /// How much may pass.
+    pub quotas: Quotas,
+    /// Another limit for some; the first that fits.
+    pub overrides: Vec<Override>,
+    /// Units that one request takes.
+    pub cost: Cost,
+    /// Which answers stay on the bill.
+    pub count: Count,
+    /// Whether it denies or only reports.
+    pub mode: Mode,
+    /// The header dialects that tell of it.
+    pub dialects: Dialects,
+    /// What a denied request is answered.
+    pub on_limit: OnLimit,
+}
+
+impl Rule {
+    /// A rule for every request, counted by client, that answers as rules do by default.
+    ///
+    /// # Errors
+    ///
+    /// A limit that the algorithm cannot count.
+    pub fn new(name: &str, limits: &Limits, algorithm: Option<Algorithm>) -> Result<Self, QuotaError> {
+        Ok(Self {
+            name: name.to_owned(),
+            matcher: Conditions::default(),
+            except: Vec::new(),
+            by: vec![Part::Client(Prefixes::default())],
+            quotas: Quotas::new(name, limits, algorithm)?,
+            overrides: Vec::new(),
+            cost: Cost::Fixed(1),
+            count: Count::All,
+            mode: Mode::Enforce,
+            dialects: Dialects::default(),
+            on_limit: OnLimit::default(),
+        })
+    }
+
+    /// The quotas of an override, or its own.
+    pub(crate) fn quotas_of(&self, choice: Option<usize>) -> &Quotas {
+        choice.and_then(|i| self.overrides.get(i)).map_or(&self.quotas, |other| &other.quotas)
+    }
+}
+
+/// Another limit for requests that fit its conditions. The counter stays the same.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// Who gets it.
+    pub conditions: Conditions,
+    /// How much they may.
+    pub quotas: Quotas,
+}
+
+/// The quotas of a rule, which all hold, each with the identity of its counters. None: unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    algorithm: Algorithm,
+    counted: Vec<(CounterId, Quota)>,
+}
+
+impl Quotas {
+    /// The quotas of the rule `rule`, counted by `algorithm`, or by the one that limits like these imply.
+    ///
+    /// # Errors
+    ///
+    /// A limit that the algorithm cannot count.
+    pub fn new(rule: &str, limits: &Limits, algorithm: Option<Algorithm>) -> Result<Self, QuotaError> {
+        let algorithm = algorithm.unwrap_or_else(|| limits.default_algorithm());
+        let mut counted: Vec<(CounterId, Quota)> = Vec::new();
+        for limit in limits.as_slice() {
+            let quota = Quota::new(*limit, algorithm)?;
+            let is_equal = |other: &&(CounterId, Quota)| other.1.limit().window() == limit.window();
+            let place = counted.iter().filter(is_equal).count();
+            counted.push((CounterId::new(rule, &quota, place), quota));
+        }
+        Ok(Self { algorithm, counted })
+    }
+
+    /// The algorithm of all of them.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.counted.len()
+    }
+
+    /// Whether everything may pass.
+    pub fn is_empty(&self) -> bool {
+        self.counted.is_empty()
+    }
+
+    /// Each quota with the identity of its counters, in the order written.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (CounterId, &Quota)> + ExactSizeIterator {
+        self.counted.iter().map(|(id, quota)| (*id, quota))
+    }
+}
+
+/// Which counter of a rule: the rule's name, the algorithm, the window and the place among equals.
+///
+/// A hash of these, so that it is the same in every process and after every reload: a changed amount or burst goes on
+/// counting, anything else begins anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterId(u64);
+
+impl CounterId {
+    fn new(rule: &str, quota: &Quota, place: usize) -> Self {
+        let limit = quota.limit();
+        // A calendar month is not 30 days, so the unit belongs to the window; 60 minutes are an hour elsewhere.
+        let calendar = match quota.algorithm() {
+            Algorithm::CalendarWindow => limit.unit().name(),
+            _ => "",
+        };
+        let text = format!("{rule}\n{}\n{}\n{calendar}\n{place}", quota.algorithm(), limit.window().as_millis());
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
+        Self(u64::from_le_bytes(first))
+    }
+}
+
+/// Units that one request takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Always the same, at least 1.
+    Fixed(u64),
+    /// What a header says, at least 1; `default` if it is absent or no number.
+    Header {
+        /// The header, in lower case.
+        name: Source,
+        /// The cost without it, at least 1.
+        default: u64,
+    },
+}
+
+impl Cost {
+    pub(crate) fn of(&self, seen: &Seen<'_>) -> u64 {
+        match self {
+            Self::Fixed(cost) => *cost,
+            Self::Header { name, default } => {
+                seen.single(name).and_then(|value| whole_number(&value)).unwrap_or(*default)
+            }
+        }
+        .max(1)
+    }
+}
+
+/// A number in digits alone. One too large to be a cost is more than any quota allows.
+fn whole_number(value: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(value.trim_ascii()).ok()?;
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX).min(MAX_AMOUNT + 1))
+}
+
+/// Which answers stay on the bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Every request counts.
+    All,
+    /// Only requests that are answered with one of these status codes; the others are given back.
+    Status(Vec<u16>),
+}
+
+/// Whether a rule denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It denies what exceeds its limit.
+    Enforce,
+    /// It is evaluated and reported, and never denies.
+    Shadow,
+}
+
+impl Mode {
+    /// Its name in a policy file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! How much: the limit string, parsed and printed, and the [`Quota`] it becomes with an algorithm.
+//!
+//! A limit string is what people write, `100/minute burst 20; 5000/day`. It parses to [`Limits`], which keep the units
+//! they were written in. With an [`Algorithm`] each becomes a [`Quota`], which cannot be wrong: whatever could fail has
+//! failed at that door.
+
+mod parse;
+
+use std::{fmt, time::Duration};
+
+pub use parse::LimitError;
+
+/// The most a limit may allow in its window, and the largest burst: 10¹².
+pub const MAX_AMOUNT: u64 = 1_000_000_000_000;
+/// The longest window, and the longest refill of a full burst: 100 years of 365 days.
+pub const MAX_WINDOW: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The largest `sliding-log` amount: it remembers every charge, and memory is bounded.
+pub const MAX_LOG_AMOUNT: u64 = 10_000;
+
+/// A unit of time in a limit string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// 1 ms.
+    Millisecond,
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 60 minutes.
+    Hour,
+    /// 24 hours.
+    Day,
+    /// 7 days; calendar weeks start on Monday.
+    Week,
+    /// 30 days; in a calendar window, a month of the calendar.
+    Month,
+    /// 365 days; in a calendar window, a year of the calendar.
+    Year,
+}
+
+impl Unit {
+    /// Its name as it is printed: `hour`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Millisecond => "millisecond",
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// How many milliseconds it lasts outside a calendar.
+    pub const fn millis(self) -> u64 {
+        match self {
+            Self::Millisecond => 1,
+            Self::Second => 1_000,
+            Self::Minute => 60_000,
+            Self::Hour => 3_600_000,
+            Self::Day => 86_400_000,
+            Self::Week => 7 * 86_400_000,
+            Self::Month => 30 * 86_400_000,
+            Self::Year => 365 * 86_400_000,
+        }
+    }
+}
+
+/// One limit as it was written: `100/2 minutes burst 20`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    amount: u64,
+    n: u64,
+    unit: Unit,
+    burst: Option<u64>,
+}
+
+impl Limit {
+    /// How many units may pass in one window; 0 lets nothing pass.
+    pub const fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// How many [`unit`](Self::unit)s the window lasts.
+    pub const fn n(&self) -> u64 {
+        self.n
+    }
+
+    /// The unit the window was written in.
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// The burst that was written, if one was.
+    pub const fn burst(&self) -> Option<u64> {
+        self.burst
+    }
+
+    /// The window: at most [`MAX_WINDOW`].
+    pub const fn window(&self) -> Duration {
+        Duration::from_millis(self.unit.millis() * self.n)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.n {
+            1 => write!(f, "{}/{}", self.amount, self.unit.name())?,
+            n => write!(f, "{}/{n} {}s", self.amount, self.unit.name())?,
+        }
+        match self.burst {
+            Some(burst) => write!(f, " burst {burst}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A parsed limit string: limits that all hold, in the order written. Empty means `unlimited`.
+///
+/// The grammar, any case and with white space free around every token:
+///
+/// ```text
+/// limits  := limit (SEP limit)* | "unlimited"            SEP := "," | ";" | "|"
+/// limit   := count ("/" | "per") [n] unit ["burst" count]
+/// ```
+///
+/// ```
+/// use tollgate::quota::Limits;
+///
+/// let limits: Limits = "10 per 2 seconds; 500/day".parse()?;
+/// assert_eq!(limits.to_string(), "10/2 seconds; 500/day");
+/// # Ok::<(), tollgate::quota::LimitError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits(Vec<Limit>);
+
+impl Limits {
+    /// The limits in the order written; none if unlimited.
+    pub fn as_slice(&self) -> &[Limit] {
+        &self.0
+    }
+
+    /// Whether everything may pass.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The algorithm that counts when none is named: a burst asks for a bucket.
+    pub fn default_algorithm(&self) -> Algorithm {
+        if self.0.iter().any(|limit| limit.burst.is_some()) { Algorithm::TokenBucket } else { Algorithm::FixedWindow }
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unlimited() {
+            return f.write_str("unlimited");
+        }
+        for (i, limit) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{limit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a quota is counted.
+///
+/// | algorithm | choose it when |
+/// |---|---|
+/// | [`FixedWindow`](Self::FixedWindow) | "5 an hour" should mean an hour from the first of them; cheapest to explain |
+/// | [`CalendarWindow`](Self::CalendarWindow) | the budget belongs to the day, week, month or year of the calendar (UTC) |
+/// | [`SlidingWindow`](Self::SlidingWindow) | no double helping around the edge of a window, at the price of an estimate |
+/// | [`SlidingLog`](Self::SlidingLog) | never more than the amount in *any* window, at the price of memory |
+/// | [`TokenBucket`](Self::TokenBucket) | a steady rate with room for a burst |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// A window that opens with a key's first charge.
+    FixedWindow,
+    /// A window aligned to the calendar in UTC.
+    CalendarWindow,
+    /// Two adjoining windows, the earlier one fading.
+    SlidingWindow,
+    /// Every charge remembered with its time.
+    SlidingLog,
+    /// A bucket that refills continuously (GCRA).
+    TokenBucket,
+}
+
+impl Algorithm {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 5] =
+        [Self::FixedWindow, Self::CalendarWindow, Self::SlidingWindow, Self::SlidingLog, Self::TokenBucket];
+
+    /// Its name in a policy file: `fixed-window`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FixedWindow => "fixed-window",
+            Self::CalendarWindow => "calendar-window",
+            Self::SlidingWindow => "sliding-window",
+            Self::SlidingLog => "sliding-log",
+            Self::TokenBucket => "token-bucket",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How much may pass, per what window, with what burst, by what algorithm.
+///
+/// ```
+/// use tollgate::quota::{Algorithm, Limits, Quota};
+///
+/// let limits: Limits = "100/minute burst 20".parse()?;
+/// let quota = Quota::new(limits.as_slice()[0], Algorithm::TokenBucket)?;
+/// assert_eq!(quota.capacity(), 20);
+/// assert!(Quota::new(limits.as_slice()[0], Algorithm::FixedWindow).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quota {
+    limit: Limit,
+    algorithm: Algorithm,
+}
+
+impl Quota {
+    /// Joins a limit and an algorithm.
+    ///
+    /// # Errors
+    ///
+    /// A burst without a bucket, a burst that nothing refills, or more than a log may remember.
+    pub fn new(limit: Limit, algorithm: Algorithm) -> Result<Self, QuotaError> {
+        match (limit.burst, algorithm) {
+            (Some(_), Algorithm::TokenBucket) if limit.amount == 0 => Err(QuotaError::BurstOfNothing { limit }),
+            (Some(_), Algorithm::TokenBucket) | (None, _) => Ok(()),
+            (Some(_), _) => Err(QuotaError::BurstWithoutBucket { limit, algorithm }),
+        }?;
+        if algorithm == Algorithm::SlidingLog && limit.amount > MAX_LOG_AMOUNT {
+            return Err(QuotaError::LogTooLong { limit });
+        }
+        Ok(Self { limit, algorithm })
+    }
+
+    /// The limit as it was written.
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// How it is counted.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// How many units may pass in one window.
+    pub const fn amount(&self) -> u64 {
+        self.limit.amount
+    }
+
+    /// The most that may pass at one instant from full, which a status calls `limit`: the burst of a bucket, else the amount.
+    pub const fn capacity(&self) -> u64 {
+        match self.limit.burst {
+            Some(burst) => burst,
+            None => self.limit.amount,
+        }
+    }
+
+    /// The window.
+    pub const fn window(&self) -> Duration {
+        self.limit.window()
+    }
+
+    /// The window in microseconds, as the algorithms count.
+    pub(crate) const fn window_micros(&self) -> u64 {
+        self.limit.unit.millis() * self.limit.n * 1_000
+    }
+}
+
+/// Why a limit and an algorithm do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaError {
+    /// Only a bucket has a burst.
+    BurstWithoutBucket {
+        /// The limit with the burst.
+        limit: Limit,
+        /// The algorithm that has no use for it.
+        algorithm: Algorithm,
+    },
+    /// A bucket that is never refilled would let its burst pass once, ever.
+    BurstOfNothing {
+        /// The limit with amount 0.
+        limit: Limit,
+    },
+    /// A log that remembers more than [`MAX_LOG_AMOUNT`] charges.
+    LogTooLong {
+        /// The limit whose amount is too large.
+        limit: Limit,
+    },
+}
+
+impl fmt::Display for QuotaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BurstWithoutBucket { limit, algorithm } => {
+                write!(f, "limit \"{limit}\": {algorithm} has no burst, expected token-bucket or a limit without burst")
+            }
+            Self::BurstOfNothing { limit } => {
+                write!(f, "limit \"{limit}\": amount 0 with a burst, expected an amount of at least 1 or no burst")
+            }
+            Self::LogTooLong { limit } => {
+                write!(f, "limit \"{limit}\": a sliding-log remembers every charge, expected at most {MAX_LOG_AMOUNT}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for QuotaError {}

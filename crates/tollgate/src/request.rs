@@ -1,0 +1,93 @@
+//! What may be asked about a call, without any HTTP library's types.
+//!
+//! An adapter shows the engine its own request through [`Request`] and the small trait [`Headers`]; nothing is copied.
+//! What the rules see of it — paths normalised, unbelieved headers absent — is worked out once, in [`Seen`].
+
+mod path;
+mod seen;
+
+use std::net::IpAddr;
+
+pub(crate) use path::fold_pattern;
+pub use seen::{Source, SourceError};
+pub(crate) use seen::Seen;
+
+/// One call, as an adapter shows it to the engine.
+///
+/// ```
+/// use tollgate::request::Request;
+///
+/// let headers = [("x-key", "k")];
+/// let request = Request {
+///     peer: Some([203, 0, 113, 7].into()),
+///     target: "/search?q=rust",
+///     headers: &headers,
+///     ..Request::default()
+/// };
+/// assert_eq!(request.path(), "/search");
+/// assert_eq!(request.query(), Some("q=rust"));
+/// ```
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The address at the other end of the socket, if there is one.
+    pub peer: Option<IpAddr>,
+    /// The name of the listener it came in by, empty if it has none; `None` where listeners are unknown, and then a rule
+    /// for one of them concerns every request.
+    pub listener: Option<&'a str>,
+    /// The method, as it came.
+    pub method: &'a str,
+    /// The host asked for: the authority of the target or the `Host` header, with its port if it had one.
+    pub host: Option<&'a str>,
+    /// Path and query exactly as they came.
+    pub target: &'a str,
+    /// The header fields, hop-by-hop ones removed.
+    pub headers: &'a dyn Headers,
+}
+
+impl<'a> Request<'a> {
+    /// The path as it came.
+    pub fn path(&self) -> &'a str {
+        self.target.split(['?', '#']).next().unwrap_or(self.target)
+    }
+
+    /// The query as it came, without its question mark.
+    pub fn query(&self) -> Option<&'a str> {
+        let target = self.target.split('#').next().unwrap_or(self.target);
+        target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+impl Default for Request<'_> {
+    /// `GET /` from nobody.
+    fn default() -> Self {
+        Self { peer: None, listener: None, method: "GET", host: None, target: "/", headers: &() }
+    }
+}
+
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Headers and query can carry secrets.
+        let Self { peer, listener, method, host, .. } = self;
+        write!(f, "Request({method} {} from {peer:?}, host {host:?}, listener {listener:?})", self.path())
+    }
+}
+
+/// Looks up header fields in whatever the framework keeps them in.
+pub trait Headers {
+    /// The value of the `n`-th field line (from 0, in order) of the header `name`, which is in lower case.
+    fn nth(&self, name: &str, n: usize) -> Option<&[u8]>;
+}
+
+/// No headers at all.
+impl Headers for () {
+    fn nth(&self, _: &str, _: usize) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// Field lines as name and value; names in any case.
+impl<const N: usize> Headers for [(&str, &str); N] {
+    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
+        self.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name)).nth(n).map(|(_, value)| value.as_bytes())
+    }
+}

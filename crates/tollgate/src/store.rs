@@ -1,0 +1,87 @@
+//! The counters: every charge of a request taken together, or none.
+//!
+//! [`Store`] is the contract; the [`memory`] store keeps it within one process. Whatever a store is made of, the suite in
+//! [`testing`](crate::testing) tells whether it keeps the contract too.
+
+pub mod memory;
+
+use smallvec::SmallVec;
+
+use crate::{
+    algorithm::{Outcome, Verdict},
+    clock::Timestamp,
+    key::Key,
+    policy::{Mode, Quotas},
+};
+
+/// What one rule asks of a store for one request: a cost, from each of its quotas, under one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge<'a> {
+    /// The rule's name.
+    pub rule: &'a str,
+    /// Whether the rule denies.
+    pub mode: Mode,
+    /// What the request is counted by.
+    pub key: &'a Key,
+    /// The quotas, each with the identity of its counters.
+    pub quotas: &'a Quotas,
+    /// Units to take from each; 0 only asks.
+    pub cost: u64,
+}
+
+/// What a store answered to the charges of one request.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// The store's time when it answered.
+    pub at: Timestamp,
+    /// An outcome for each quota of each charge, in the order given, as it stands after the decision.
+    pub outcomes: Outcomes,
+}
+
+/// Outcomes in order; a few of them need no allocation.
+pub type Outcomes = SmallVec<[Outcome; 4]>;
+
+/// A charge that is not to count after all.
+#[derive(Clone, Debug)]
+pub struct GiveBack<'a> {
+    /// The charge as it was taken.
+    pub charge: Charge<'a>,
+    /// For each of its quotas the instant at which the counter would have been as new again right after the charge:
+    /// [`Taken::at`] plus the outcome's `reset_after`. It names the window, entry or debt that was charged.
+    pub until: SmallVec<[Timestamp; 2]>,
+}
+
+/// Where counters live.
+///
+/// - [`take`](Self::take) takes the enforced charges of a request together: all of them or none, under any
+///   interleaving. Each shadow charge is looked at always, and taken by itself, all its quotas or none, if the request
+///   passes.
+/// - No counter ever admits more than its quota. Time never goes back for a counter.
+/// - The charges of one call concern different counters, as those of different rules do.
+pub trait Store: Send + Sync {
+    /// Why a store could not answer. A denial is an answer.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Takes all the enforced charges or none.
+    fn take(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<Taken, Self::Error>> + Send;
+
+    /// Tells what [`take`](Self::take) would answer, and takes nothing.
+    fn look(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<Taken, Self::Error>> + Send;
+
+    /// Takes charges off again, as far as they still count.
+    fn give_back(&self, given: &[GiveBack<'_>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Makes the counters of these charges as new.
+    fn clear(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Whether a request with these outcomes passes: no quota of an enforcing rule denies it.
+pub fn passes(charges: &[Charge<'_>], outcomes: &[Outcome]) -> bool {
+    let mut outcomes = outcomes.iter();
+    charges.iter().all(|charge| {
+        let of_charge = outcomes.by_ref().take(charge.quotas.len());
+        // All of them are passed over, whatever the answer.
+        let denied = of_charge.filter(|outcome| outcome.verdict == Verdict::Deny).count() > 0;
+        charge.mode == Mode::Shadow || !denied
+    })
+}

@@ -1,0 +1,110 @@
+//! What happened, rule by rule, in bounded memory: for the operator's log line and for the end of a replay.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{algorithm::Verdict, clock::Timestamp, decision::Decision, key::Key};
+
+/// How many keys are watched for each rule. A key that makes up more than one in so many of a rule's denials is never
+/// missed.
+const WATCHED: usize = 256;
+
+/// Counts decisions: how many each rule saw and denied, and whom it denied most.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    rules: Vec<RuleTally>,
+}
+
+/// What one rule did.
+#[derive(Clone, Debug, Default)]
+pub struct RuleTally {
+    /// Requests that it concerned.
+    pub seen: u64,
+    /// Requests that exceeded it: denied, or in shadow, would have been.
+    pub denied: u64,
+    /// When it first and last did.
+    pub when: Option<(Timestamp, Timestamp)>,
+    most_denied: MostDenied,
+}
+
+impl Tally {
+    /// Counts one decision.
+    pub fn add(&mut self, decision: &Decision) {
+        for (index, _, key, verdict) in decision.rules() {
+            if self.rules.len() <= index {
+                self.rules.resize_with(index + 1, RuleTally::default);
+            }
+            let rule = &mut self.rules[index];
+            rule.seen += 1;
+            if verdict == Verdict::Deny {
+                rule.denied += 1;
+                let first = rule.when.map_or(decision.at(), |(first, _)| first);
+                rule.when = Some((first, decision.at()));
+                rule.most_denied.add(key, 1);
+            }
+        }
+    }
+
+    /// Adds what another tally of the same policy counted.
+    pub fn merge(&mut self, other: Self) {
+        for (index, theirs) in other.rules.into_iter().enumerate() {
+            if self.rules.len() <= index {
+                self.rules.push(theirs);
+                continue;
+            }
+            let ours = &mut self.rules[index];
+            ours.seen += theirs.seen;
+            ours.denied += theirs.denied;
+            ours.when = match (ours.when, theirs.when) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            };
+            for (key, denied) in theirs.most_denied.counts {
+                ours.most_denied.add(&key, denied);
+            }
+        }
+    }
+
+    /// What the rule at this place of the policy did.
+    pub fn rule(&self, index: usize) -> RuleTally {
+        self.rules.get(index).cloned().unwrap_or_default()
+    }
+}
+
+impl RuleTally {
+    /// The keys denied most, with how often; most first. A count can be too high by at most `denied / 256`.
+    pub fn most_denied(&self) -> Vec<(&Key, u64)> {
+        let mut keys: Vec<_> = self.most_denied.counts.iter().map(|(key, denied)| (key, *denied)).collect();
+        keys.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        keys
+    }
+
+    /// From the first to the last denial.
+    pub fn lasted(&self) -> Option<Duration> {
+        self.when.map(|(first, last)| last.since(first))
+    }
+}
+
+/// The keys that come most often, by the space-saving algorithm: a newcomer takes the place of the rarest and its count
+/// with it (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data Streams", 2005).
+#[derive(Clone, Debug, Default)]
+struct MostDenied {
+    counts: HashMap<Key, u64>,
+}
+
+impl MostDenied {
+    fn add(&mut self, key: &Key, times: u64) {
+        if let Some(count) = self.counts.get_mut(key) {
+            *count += times;
+            return;
+        }
+        let mut inherited = 0;
+        if self.counts.len() >= WATCHED
+            && let Some((rarest, count)) = self.counts.iter().min_by_key(|(_, count)| **count)
+        {
+            inherited = *count;
+            let rarest = rarest.clone();
+            self.counts.remove(&rarest);
+        }
+        self.counts.insert(key.clone(), inherited + times);
+    }
+}
