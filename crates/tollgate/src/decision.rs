@@ -11,7 +11,7 @@ use crate::{
     key::Key,
     policy::{Count, Fit, Mode, Policy, Quotas, Rule},
     quota::Quota,
-    store::{Charge, GiveBack, Outcomes, Taken},
+    store::{Charge, GiveBack, Outcomes, Taken, passes},
 };
 
 /// What was decided about one request, and why.
@@ -22,19 +22,22 @@ pub struct Decision {
     fits: SmallVec<[Fit; 4]>,
     at: Timestamp,
     outcomes: Outcomes,
+    verdict: Verdict,
 }
 
 impl Decision {
     pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
-        Self { policy, client, fits, at: taken.at, outcomes: taken.outcomes }
+        let Taken { at, outcomes } = taken;
+        let verdict = match passes(&charges(&policy, &fits), &outcomes) {
+            true => Verdict::Allow,
+            false => Verdict::Deny,
+        };
+        Self { policy, client, fits, at, outcomes, verdict }
     }
 
     /// Whether the request may pass.
     pub fn verdict(&self) -> Verdict {
-        match self.denying().next() {
-            Some(_) => Verdict::Deny,
-            None => Verdict::Allow,
-        }
+        self.verdict
     }
 
     /// Who asked.
@@ -49,12 +52,8 @@ impl Decision {
 
     /// Every quota of every rule that fitted, in file order, as it stands after the decision.
     pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
-        let mut outcomes = self.outcomes.iter();
-        self.fits.iter().flat_map(move |fit| {
-            let rule = &self.policy.rules()[fit.rule];
-            let quotas = rule.quotas_of(fit.choice);
-            let of_fit: SmallVec<[_; 2]> = quotas.iter().zip(outcomes.by_ref()).enumerate().collect();
-            of_fit.into_iter().map(move |(place, ((_, quota), outcome))| Counted {
+        self.taken().flat_map(|(fit, rule, quotas, outcomes)| {
+            quotas.iter().zip(outcomes).enumerate().map(move |(place, ((_, quota), outcome))| Counted {
                 rule,
                 key: &fit.key,
                 place,
@@ -65,14 +64,24 @@ impl Decision {
         })
     }
 
-    /// The rules that fitted, in file order, each with the key it counted by and whether one of its quotas was exceeded.
+    /// The rules that fitted, in file order: the place of each in the policy, the key it counted by, and whether one of its
+    /// quotas was exceeded.
     pub fn rules(&self) -> impl Iterator<Item = (usize, &Rule, &Key, Verdict)> {
-        let mut outcomes = self.outcomes.iter();
+        self.taken().map(|(fit, rule, _, outcomes)| {
+            let exceeded = outcomes.iter().find(|outcome| outcome.verdict == Verdict::Deny);
+            (fit.rule, rule, &fit.key, exceeded.map_or(Verdict::Allow, |outcome| outcome.verdict))
+        })
+    }
+
+    /// What was asked of the store, and what it answered.
+    fn taken(&self) -> impl Iterator<Item = (&Fit, &Rule, &Quotas, &[Outcome])> {
+        let mut rest = self.outcomes.as_slice();
         self.fits.iter().map(move |fit| {
             let rule = &self.policy.rules()[fit.rule];
-            let of_fit = outcomes.by_ref().take(rule.quotas_of(fit.choice).len());
-            let exceeded = of_fit.filter(|outcome| outcome.verdict == Verdict::Deny).count() > 0;
-            (fit.rule, rule, &fit.key, if exceeded { Verdict::Deny } else { Verdict::Allow })
+            let quotas = rule.quotas_of(fit.choice);
+            let (outcomes, others) = rest.split_at(quotas.len());
+            rest = others;
+            (fit, rule, quotas, outcomes)
         })
     }
 
@@ -126,24 +135,16 @@ impl Decision {
 
     /// What is to be given back once the answer's status code is known: charges of rules that do not count it.
     pub(crate) fn uncounted(&self, status_code: Option<u16>) -> SmallVec<[GiveBack<'_>; 2]> {
-        let mut given = SmallVec::new();
-        if self.verdict() == Verdict::Deny {
-            return given;
-        }
-        let mut end = 0;
-        for fit in &self.fits {
-            let rule = &self.policy.rules()[fit.rule];
-            let charge = charge(rule, fit);
-            let outcomes = &self.outcomes[end..end + charge.quotas.len()];
-            end += charge.quotas.len();
-            if let Count::Status(counted) = &rule.count
-                && status_code.is_none_or(|code| !counted.contains(&code))
-            {
-                let until = outcomes.iter().map(|outcome| self.at + outcome.status.reset_after).collect();
-                given.push(GiveBack { charge, until });
-            }
-        }
-        given
+        let is_counted = |rule: &Rule| match &rule.count {
+            Count::All => true,
+            Count::Status(counted) => status_code.is_some_and(|code| counted.contains(&code)),
+        };
+        let uncounted = self.taken().filter(|(_, rule, _, _)| self.verdict == Verdict::Allow && !is_counted(rule));
+        let give_back = uncounted.map(|(fit, rule, _, outcomes)| GiveBack {
+            charge: charge(rule, fit),
+            until: outcomes.iter().map(|outcome| self.at + outcome.status.reset_after).collect(),
+        });
+        give_back.collect()
     }
 }
 

@@ -80,12 +80,28 @@ impl Key {
         let _ = match client {
             None => Ok(()),
             Some(IpAddr::V4(v4)) if prefixes.v4 == 32 => {
-                let [a, b, c, d] = v4.octets();
-                write!(self.0, "{a}.{b}.{c}.{d}")
+                self.address_v4(v4);
+                Ok(())
             }
             Some(IpAddr::V4(v4)) => write!(self.0, "{}", prefixes.mask_v4(v4)),
             Some(IpAddr::V6(v6)) => write!(self.0, "{}", prefixes.mask_v6(v6)),
         };
+    }
+
+    /// By far the most common part, without the machinery of formatting.
+    fn address_v4(&mut self, address: std::net::Ipv4Addr) {
+        for (i, octet) in address.octets().into_iter().enumerate() {
+            if i > 0 {
+                self.0.push(b'.');
+            }
+            if octet >= 100 {
+                self.0.push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                self.0.push(b'0' + octet / 10 % 10);
+            }
+            self.0.push(b'0' + octet % 10);
+        }
     }
 }
 

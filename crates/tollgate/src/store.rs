@@ -77,11 +77,10 @@ pub trait Store: Send + Sync {
 
 /// Whether a request with these outcomes passes: no quota of an enforcing rule denies it.
 pub fn passes(charges: &[Charge<'_>], outcomes: &[Outcome]) -> bool {
-    let mut outcomes = outcomes.iter();
+    let mut rest = outcomes;
     charges.iter().all(|charge| {
-        let of_charge = outcomes.by_ref().take(charge.quotas.len());
-        // All of them are passed over, whatever the answer.
-        let denied = of_charge.filter(|outcome| outcome.verdict == Verdict::Deny).count() > 0;
-        charge.mode == Mode::Shadow || !denied
+        let (of_charge, others) = rest.split_at(charge.quotas.len());
+        rest = others;
+        charge.mode == Mode::Shadow || of_charge.iter().all(|outcome| outcome.verdict == Verdict::Allow)
     })
 }

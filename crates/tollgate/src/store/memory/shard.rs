@@ -2,10 +2,10 @@
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use indexmap::{Equivalent, IndexMap, map::Entry};
+use indexmap::{Equivalent, IndexMap};
 
 use crate::{
-    algorithm::{self, Outcome, State},
+    algorithm::{self, Outcome, State, Status},
     clock::Timestamp,
     key::Key,
     policy::CounterId,
@@ -58,16 +58,22 @@ impl Shard {
 
     /// Charges a counter. The caller has looked: a charge that does not fit would change nothing.
     pub(super) fn charge(&mut self, key: &CounterKey<'_>, quota: &Quota, cost: u64, now: Timestamp) -> Outcome {
-        self.make_room(key, now);
-        let counter = match self.counters.entry(key.to_owned()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Counter { state: None, as_new_at: now, debt: 0 }),
-        };
-        let log_charges = counter.log_charges();
-        let (state, outcome) = algorithm::charge(counter.state.take(), quota, cost, now);
-        let status = outcome.status;
-        *counter = Counter { state, as_new_at: now + status.reset_after, debt: debt(status.limit, status.remaining) };
-        self.log_charges = self.log_charges + counter.log_charges() - log_charges;
+        if let Some(counter) = self.counters.get_mut(key) {
+            let log_charges = counter.log_charges();
+            let outcome = counter.charge(quota, cost, now);
+            self.log_charges = self.log_charges + counter.log_charges() - log_charges;
+            // Only a log grows once it is there.
+            if counter.log_charges() > log_charges {
+                self.keep_within_capacity(key, now);
+            }
+            return outcome;
+        }
+        let mut counter = Counter { state: None, as_new_at: now, debt: 0 };
+        let outcome = counter.charge(quota, cost, now);
+        self.sweep(now);
+        self.log_charges += counter.log_charges();
+        self.counters.insert(key.to_owned(), counter);
+        self.keep_within_capacity(key, now);
         outcome
     }
 
@@ -75,9 +81,8 @@ impl Shard {
         let Some(counter) = self.counters.get_mut(key) else { return };
         let log_charges = counter.log_charges();
         counter.state = algorithm::give_back(counter.state.take(), quota, cost, until, now);
-        let status = algorithm::look(counter.state.as_ref(), quota, 0, now).status;
-        counter.as_new_at = now + status.reset_after;
-        counter.debt = debt(status.limit, status.remaining);
+        let standing = algorithm::look(counter.state.as_ref(), quota, 0, now);
+        counter.stands(&standing.status, now);
         self.log_charges = self.log_charges + counter.log_charges() - log_charges;
     }
 
@@ -87,21 +92,21 @@ impl Shard {
         }
     }
 
-    /// Sees to it that one more counter, or one more charge in a log, fits.
-    fn make_room(&mut self, newcomer: &CounterKey<'_>, now: Timestamp) {
+    /// Drops what no longer counts among the next few counters.
+    fn sweep(&mut self, now: Timestamp) {
         for _ in 0..SWEEP {
             self.hand = self.next(self.hand);
-            let swept = self.counters.get_index(self.hand);
-            if swept.is_some_and(|(key, counter)| counter.as_new_at <= now && !newcomer.equivalent(key)) {
+            if self.counters.get_index(self.hand).is_some_and(|(_, counter)| counter.as_new_at <= now) {
                 self.remove_at(self.hand);
             }
         }
-        // A counter that is there already and grows is no newcomer, unless it is a log that grows without end.
-        let is_held = self.counters.contains_key(newcomer);
-        while self.len() + self.log_charges / LOG_CHARGES_PER_COUNTER + usize::from(!is_held) > self.capacity {
+    }
+
+    /// Gives counters up, but never the newcomer, until the rest fits.
+    fn keep_within_capacity(&mut self, newcomer: &CounterKey<'_>, now: Timestamp) {
+        while self.len() + self.log_charges / LOG_CHARGES_PER_COUNTER > self.capacity {
             let Some(victim) = self.closest_to_new(newcomer, now) else { return };
-            let still_counted = self.counters[victim].as_new_at > now;
-            self.given_up += u64::from(still_counted);
+            self.given_up += u64::from(self.counters[victim].as_new_at > now);
             self.remove_at(victim);
         }
     }
@@ -132,15 +137,23 @@ impl Shard {
 }
 
 impl Counter {
+    fn charge(&mut self, quota: &Quota, cost: u64, now: Timestamp) -> Outcome {
+        let (state, outcome) = algorithm::charge(self.state.take(), quota, cost, now);
+        self.state = state;
+        self.stands(&outcome.status, now);
+        outcome
+    }
+
+    fn stands(&mut self, status: &Status, now: Timestamp) {
+        let used = u128::from(status.limit - status.remaining) * u128::from(u16::MAX);
+        let debt = used.checked_div(status.limit.into()).and_then(|debt| u16::try_from(debt).ok());
+        self.debt = debt.unwrap_or(u16::MAX);
+        self.as_new_at = now + status.reset_after;
+    }
+
     fn log_charges(&self) -> usize {
         self.state.as_ref().map_or(0, State::log_len)
     }
-}
-
-/// The used share of a limit, in 65,535ths.
-fn debt(limit: u64, remaining: u64) -> u16 {
-    let used = u128::from(limit - remaining) * u128::from(u16::MAX);
-    used.checked_div(limit.into()).and_then(|debt| u16::try_from(debt).ok()).unwrap_or(u16::MAX)
 }
 
 /// The counter of a request, with its hash worked out.
