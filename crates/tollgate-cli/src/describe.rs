@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use serde_json::json;
 use tollgate::{
     policy::{Conditions, Cost, Count, Mode, Policy, Quotas, Rule, ValueTest},
     quota::{Algorithm, Limit, Quota},
@@ -30,7 +31,10 @@ pub(crate) fn rule(rule: &Rule) -> String {
     for except in &rule.except {
         line("but not", &conditions(except));
     }
-    line("allows", &format_args!("{} to {}", quotas(&rule.quotas), counted_apart(rule)));
+    match rule.quotas.is_empty() {
+        true => line("allows", &"everything"),
+        false => line("allows", &format_args!("{} to {}", quotas(&rule.quotas), counted_apart(rule))),
+    }
     for other in &rule.overrides {
         line("instead", &format_args!("{} to {}", quotas(&other.quotas), conditions(&other.conditions)));
     }
@@ -54,9 +58,9 @@ pub(crate) fn rule(rule: &Rule) -> String {
 /// The cost as a policy file writes it.
 pub(crate) fn cost(cost: &Cost) -> serde_json::Value {
     match cost {
-        Cost::Fixed(cost) => serde_json::json!(cost),
-        Cost::Header { name: Source::Header(name), default } => serde_json::json!({ "header": name, "default": default }),
-        Cost::Header { name, default } => serde_json::json!({ "from": name.to_string(), "default": default }),
+        Cost::Fixed(cost) => json!(cost),
+        Cost::Header { name: Source::Header(name), default } => json!({ "header": name.to_string(), "default": default }),
+        Cost::Header { name, default } => json!({ "from": name.to_string(), "default": default }),
     }
 }
 

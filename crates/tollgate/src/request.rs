@@ -9,7 +9,7 @@ mod seen;
 use std::net::IpAddr;
 
 pub(crate) use path::fold_pattern;
-pub use seen::{Source, SourceError};
+pub use seen::{HeaderName, Source, SourceError};
 pub(crate) use seen::Seen;
 
 /// One call, as an adapter shows it to the engine.

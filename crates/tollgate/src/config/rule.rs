@@ -171,7 +171,7 @@ fn cost(field: Field<'_>) -> Option<Cost> {
         return field.integer(1..=MAX_AMOUNT).map(Cost::Fixed);
     }
     let mut fields = field.fields("a cost")?;
-    let name = fields.required("header").and_then(header_name);
+    let name = fields.required("header").filter(|field| header_name(*field).is_some()).and_then(Field::text);
     let default = fields.required("default").and_then(|field| field.integer(1..=MAX_AMOUNT));
     fields.finish();
     Some(Cost::Header { name: Source::header(&name?), default: default? })

@@ -148,7 +148,7 @@ pub enum Cost {
     Fixed(u64),
     /// What a header says, at least 1; `default` if it is absent or no number.
     Header {
-        /// The header, in lower case.
+        /// The header.
         name: Source,
         /// The cost without it, at least 1.
         default: u64,

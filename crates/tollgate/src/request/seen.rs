@@ -8,8 +8,8 @@ use crate::client::{Client, Proxies};
 /// Where a request carries a value: the words of `by`, `match` and `user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A header; its name in lower case.
-    Header(Box<str>),
+    /// A header.
+    Header(HeaderName),
     /// A parameter of the query.
     Query(Box<str>),
     /// A cookie.
@@ -22,14 +22,14 @@ impl Source {
 
     /// The header of this name, in any case.
     pub fn header(name: &str) -> Self {
-        Self::Header(name.to_ascii_lowercase().into())
+        Self::Header(HeaderName { lower: name.to_ascii_lowercase().into(), written: name.into() })
     }
 
     /// Whether its value can be a secret, which is then never stored, logged or shown.
     pub(crate) fn is_secret(&self) -> bool {
         match self {
             Self::Cookie(_) => true,
-            Self::Header(name) | Self::Query(name) => {
+            Self::Header(HeaderName { written: name, .. }) | Self::Query(name) => {
                 let name = name.to_ascii_lowercase();
                 Self::SECRET.iter().any(|part| name.contains(part))
             }
@@ -77,6 +77,34 @@ impl fmt::Display for Source {
     }
 }
 
+/// The name of a header: compared in lower case, shown as it was written.
+#[derive(Clone, Debug)]
+pub struct HeaderName {
+    lower: Box<str>,
+    written: Box<str>,
+}
+
+impl HeaderName {
+    /// In lower case.
+    pub fn lower(&self) -> &str {
+        &self.lower
+    }
+}
+
+impl PartialEq for HeaderName {
+    fn eq(&self, other: &Self) -> bool {
+        self.lower == other.lower
+    }
+}
+
+impl Eq for HeaderName {}
+
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
 /// A request together with its client, as matchers and keys ask about it.
 pub(crate) struct Seen<'a> {
     pub(crate) request: &'a Request<'a>,
@@ -115,7 +143,7 @@ impl<'a> Seen<'a> {
     /// Whether any value of `source` fits.
     pub(crate) fn any(&self, source: &Source, mut fits: impl FnMut(&[u8]) -> bool) -> bool {
         match source {
-            Source::Header(name) => self.header(name).any(fits),
+            Source::Header(name) => self.header(name.lower()).any(fits),
             Source::Query(name) => {
                 let query = self.request.query().unwrap_or_default();
                 let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
