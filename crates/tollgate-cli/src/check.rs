@@ -34,6 +34,7 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
 fn human(loaded: &Loaded, name: &str) -> String {
     let policy = &loaded.config.policy;
     let mut text = format!("{name}: {}\n", describe::count_of_rules(policy));
+    text.push_str(&describe::surroundings(&loaded.config));
     for rule in policy.rules() {
         text.push('\n');
         text.push_str(&describe::rule(rule));

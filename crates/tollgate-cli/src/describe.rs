@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use serde_json::json;
 use tollgate::{
+    config::{Config, Listener},
     policy::{Conditions, Cost, Count, Mode, Policy, Quotas, Rule, ValueTest},
     quota::{Algorithm, Limit, Quota},
     request::Source,
@@ -18,6 +19,28 @@ pub(crate) fn count_of_rules(policy: &Policy) -> String {
         0 => format!("{rules} rule{plural}"),
         _ => format!("{rules} rule{plural}, {shadow} of them in shadow"),
     }
+}
+
+/// What stands above the rules: where it listens, whom it trusts, and whom no rule sees.
+pub(crate) fn surroundings(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |word: &str, said: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {word:<9} {said}");
+    };
+    for Listener { name, address, upstream, .. } in &config.listeners {
+        let name = name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        let upstream = upstream.as_ref().map_or("answered here".to_owned(), ToString::to_string);
+        line("listens", format!("{name}http://{address} → {upstream}"));
+    }
+    for proxy in config.policy.proxies().entries() {
+        let vouched = proxy.vouches.iter().map(|header| format!(", and for {header}")).collect::<String>();
+        line("trusts", format!("{} for the client in {}{vouched}", proxy.from, proxy.header));
+    }
+    for except in config.policy.except() {
+        line("spares", conditions(except));
+    }
+    text
 }
 
 /// A rule: its name, and a line for everything it says.

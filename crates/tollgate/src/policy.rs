@@ -68,6 +68,11 @@ impl Policy {
         &self.proxies
     }
 
+    /// Requests that no rule sees.
+    pub fn except(&self) -> &[Conditions] {
+        &self.except
+    }
+
     /// The rules in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules

@@ -1,6 +1,6 @@
 //! What happened, rule by rule, in bounded memory: for the operator's log line and for the end of a replay.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash};
 
 use crate::{algorithm::Verdict, clock::Timestamp, decision::Decision, key::Key};
 
@@ -23,7 +23,8 @@ pub struct RuleTally {
     pub denied: u64,
     /// When it first and last did.
     pub when: Option<(Timestamp, Timestamp)>,
-    most_denied: MostDenied,
+    /// The keys it denied most.
+    pub most_denied: Frequent<Key>,
 }
 
 impl Tally {
@@ -58,42 +59,28 @@ impl Tally {
                 (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
                 (a, b) => a.or(b),
             };
-            for (key, denied) in theirs.most_denied.counts {
-                ours.most_denied.add(&key, denied);
-            }
+            ours.most_denied.merge(theirs.most_denied);
         }
     }
 
-    /// What the rule at this place of the policy did.
-    pub fn rule(&self, index: usize) -> RuleTally {
-        self.rules.get(index).cloned().unwrap_or_default()
+    /// What the rule at this place of the policy did, if it has fitted any request.
+    pub fn rule(&self, index: usize) -> Option<&RuleTally> {
+        self.rules.get(index)
     }
 }
 
-impl RuleTally {
-    /// The keys denied most, with how often; most first. A count can be too high by at most `denied / 256`.
-    pub fn most_denied(&self) -> Vec<(&Key, u64)> {
-        let mut keys: Vec<_> = self.most_denied.counts.iter().map(|(key, denied)| (key, *denied)).collect();
-        keys.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-        keys
-    }
-
-    /// From the first to the last denial.
-    pub fn lasted(&self) -> Option<Duration> {
-        self.when.map(|(first, last)| last.since(first))
-    }
+/// What comes most often, in bounded memory, by the space-saving algorithm: a newcomer takes the place of the rarest and its
+/// count with it (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data Streams",
+/// 2005).
+#[derive(Clone, Debug)]
+pub struct Frequent<T> {
+    counts: HashMap<T, u64>,
 }
 
-/// The keys that come most often, by the space-saving algorithm: a newcomer takes the place of the rarest and its count
-/// with it (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data Streams", 2005).
-#[derive(Clone, Debug, Default)]
-struct MostDenied {
-    counts: HashMap<Key, u64>,
-}
-
-impl MostDenied {
-    fn add(&mut self, key: &Key, times: u64) {
-        if let Some(count) = self.counts.get_mut(key) {
+impl<T: Clone + Eq + Hash + Ord> Frequent<T> {
+    /// Counts an item some more times.
+    pub fn add(&mut self, item: &T, times: u64) {
+        if let Some(count) = self.counts.get_mut(item) {
             *count += times;
             return;
         }
@@ -105,6 +92,26 @@ impl MostDenied {
             let rarest = rarest.clone();
             self.counts.remove(&rarest);
         }
-        self.counts.insert(key.clone(), inherited + times);
+        self.counts.insert(item.clone(), inherited + times);
+    }
+
+    /// Adds what another counted.
+    pub fn merge(&mut self, other: Self) {
+        for (item, times) in other.counts {
+            self.add(&item, times);
+        }
+    }
+
+    /// The items with how often they came, most first. A count can be too high by at most one in 256 of all.
+    pub fn most(&self) -> Vec<(&T, u64)> {
+        let mut items: Vec<_> = self.counts.iter().map(|(item, count)| (item, *count)).collect();
+        items.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        items
+    }
+}
+
+impl<T> Default for Frequent<T> {
+    fn default() -> Self {
+        Self { counts: HashMap::new() }
     }
 }

@@ -111,10 +111,11 @@ impl Summary {
                 Mode::Enforce => "denied",
                 Mode::Shadow => "would have been denied (shadow)",
             };
-            let tally = tally.rule(index);
+            let nothing = RuleTally::default();
+            let tally = tally.rule(index).unwrap_or(&nothing);
             writeln!(text, "\n{}", rule.name)?;
             writeln!(text, "  {} seen, {} {what}, {}", tally.seen, tally.denied, share(tally.denied, tally.seen))?;
-            write_denials(text, &tally)?;
+            write_denials(text, tally)?;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = *requests as f64 / self.seconds.max(1e-6);
@@ -126,7 +127,7 @@ fn write_denials(text: &mut String, tally: &RuleTally) -> fmt::Result {
     const SHOWN: usize = 5;
     let Some((first, last)) = tally.when else { return Ok(()) };
     writeln!(text, "  first {}, last {}", utc(first), utc(last))?;
-    for (key, denied) in tally.most_denied().into_iter().take(SHOWN) {
+    for (key, denied) in tally.most_denied.most().into_iter().take(SHOWN) {
         writeln!(text, "  {denied:>9} {key}")?;
     }
     Ok(())

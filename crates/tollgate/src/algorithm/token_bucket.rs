@@ -21,13 +21,14 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
     let bucket = Bucket::of(quota);
     let open = bucket.refill(state, now);
     let missing = open.map_or(0, |open| open.missing);
+    // Whoever takes nothing leaves the bucket as it was found: its refill is at the rate of whoever takes next.
     if cost == 0 {
-        return (open, Outcome::allow(bucket.status(missing)));
+        return (state, Outcome::allow(bucket.status(missing)));
     }
     let wanted = bucket.units(cost);
     if missing + wanted > bucket.capacity {
         let retry_after = (wanted <= bucket.capacity).then(|| bucket.until(missing + wanted - bucket.capacity));
-        return (open, Outcome::deny(bucket.status(missing), retry_after));
+        return (state, Outcome::deny(bucket.status(missing), retry_after));
     }
     let missing = missing + wanted;
     let at = open.map_or(now, |open| open.at);

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use self::shard::{CounterKey, Shard};
 use super::{Charge, GiveBack, Outcomes, Store, Taken, passes};
 use crate::{
-    algorithm::Verdict,
+    algorithm::{Outcome, Verdict},
     clock::{Clock, Timestamp},
     policy::CounterId,
     quota::Quota,
@@ -90,18 +90,14 @@ impl MemoryStore {
         let mut locked = self.lock_counters(charges);
         let at = self.clock.now();
         let mut outcomes = locked.look(charges, at);
-        let passes = passes(charges, &outcomes);
-        let mut end = 0;
-        for charge in charges {
-            let counters = end..end + charge.quotas.len();
-            end = counters.end;
-            let is_taken = passes && outcomes[counters.clone()].iter().all(|outcome| outcome.verdict == Verdict::Allow);
-            for (i, (_, quota)) in counters.zip(charge.quotas.iter()) {
-                if is_taken {
-                    outcomes[i] = locked.shard(i, |shard, key| shard.charge(key, quota, charge.cost, at));
-                } else {
-                    outcomes[i].status = locked.shard(i, |shard, key| shard.look(key, quota, 0, at)).status;
-                }
+        let taken = taken(charges, &outcomes);
+        let asked = charges.iter().flat_map(|charge| charge.quotas.iter().map(|(_, quota)| (quota, charge.cost)));
+        for (i, (quota, cost)) in asked.enumerate() {
+            match taken[i] {
+                // Who asks for nothing starts nothing, and takes no room.
+                true if cost > 0 => outcomes[i] = locked.shard(i, |shard, key| shard.charge(key, quota, cost, at)),
+                true => {}
+                false => outcomes[i].status = locked.shard(i, |shard, key| shard.look(key, quota, 0, at)).status,
             }
         }
         Taken { at, outcomes }
@@ -109,9 +105,16 @@ impl MemoryStore {
 
     /// Tells what [`take_now`](Self::take_now) would answer, and takes nothing.
     pub fn look_now(&self, charges: &[Charge<'_>]) -> Taken {
-        let locked = self.lock_counters(charges);
+        let mut locked = self.lock_counters(charges);
         let at = self.clock.now();
-        Taken { at, outcomes: locked.look(charges, at) }
+        let mut outcomes = locked.look(charges, at);
+        let taken = taken(charges, &outcomes);
+        for (i, (_, quota)) in charges.iter().flat_map(|charge| charge.quotas.iter()).enumerate() {
+            if !taken[i] {
+                outcomes[i].status = locked.shard(i, |shard, key| shard.look(key, quota, 0, at)).status;
+            }
+        }
+        Taken { at, outcomes }
     }
 
     /// Takes charges off again, as far as they still count.
@@ -155,6 +158,19 @@ impl MemoryStore {
         let shard = (hash >> 32) as u32 as usize % self.shards.len();
         (shard, CounterKey { hash, id, key: charge.key })
     }
+}
+
+/// For each quota of each charge whether it is taken: all of an enforced request, a shadow charge by itself.
+fn taken(charges: &[Charge<'_>], outcomes: &[Outcome]) -> SmallVec<[bool; 4]> {
+    let passes = passes(charges, outcomes);
+    let mut rest = outcomes;
+    let of_charge = |charge: &Charge<'_>| {
+        let (outcomes, others) = rest.split_at(charge.quotas.len());
+        rest = others;
+        let is_taken = passes && outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow);
+        std::iter::repeat_n(is_taken, outcomes.len())
+    };
+    charges.iter().flat_map(of_charge).collect()
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -1,0 +1,36 @@
+//! Measurements, each beside a peer in the same minute. Lines that a script can read come last: `NAME VALUE`.
+//!
+//! ```text
+//! cargo run --release -p benches -- proxy     # beside nginx with limit_req; needs nginx and wrk
+//! cargo run --release -p benches -- replay    # requests a second of `tollgate replay`
+//! ```
+
+mod proxy;
+mod replay;
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, bail, ensure};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["proxy"] => proxy::run(),
+        ["replay"] => replay::run(),
+        _ => bail!("expected one of: proxy, replay"),
+    }
+}
+
+/// Builds the release binary, and says where it is.
+fn tollgate() -> anyhow::Result<PathBuf> {
+    let build = Command::new(env!("CARGO")).args(["build", "--release", "-p", "tollgate-cli"]).status()?;
+    ensure!(build.success(), "the release build failed");
+    let here = std::env::current_exe()?;
+    Ok(here.parent().context("a program lies in a folder")?.join("tollgate"))
+}
+
+/// The middle one of an odd number of figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
