@@ -1,3 +1,77 @@
-//! `tollgate serve`.
-use crate::{Failure, args::Serve};
-pub(crate) fn run(_: Serve) -> Result<(), Failure> { Ok(()) }
+//! `tollgate serve`: a policy from a file or from flags, and the server that keeps it.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use tollgate::{
+    clock::Clock,
+    config::{Config, Listener},
+    key::Part,
+    limiter::Limiter,
+    policy::{Policy, Rule},
+    store::memory::{BYTES_PER_COUNTER, DEFAULT_COUNTERS, MemoryStore},
+};
+use tollgate_server::Server;
+use tracing::{info, warn};
+
+use crate::{
+    Failure,
+    args::Serve,
+    describe,
+    load::{self, Loaded},
+    log,
+};
+
+const DEFAULT_FILE: &str = "tollgate.yaml";
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
+
+pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
+    let (loaded, source) = match &serve.limit {
+        Some(_) => (from_flags(&serve)?, "--limit".to_owned()),
+        None => from_file(serve.file.as_deref())?,
+    };
+    let Loaded { config, warnings } = loaded;
+    if config.listeners.is_empty() {
+        return Err(Failure::Wrong(format!("error: {source}: nowhere to listen, expected `listen:` with an address")));
+    }
+
+    log::start(serve.log, serve.log_level);
+    let rules = describe::count_of_rules(&config.policy);
+    info!("tollgate {}, policy {source}, {rules}", env!("CARGO_PKG_VERSION"));
+    let megabytes = config.counters.saturating_mul(BYTES_PER_COUNTER) / 1_000_000;
+    info!("store memory, {} counters, up to about {megabytes} MB", config.counters);
+    for warning in warnings {
+        warn!("{warning}");
+    }
+
+    let store = MemoryStore::new(config.counters, Clock::system());
+    let limiter = Arc::new(Limiter::new(config.policy, store));
+    let server = Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?;
+    server.run_until_signal().map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+fn from_file(named: Option<&Path>) -> Result<(Loaded, String), Failure> {
+    let file = named.unwrap_or(Path::new(DEFAULT_FILE));
+    if named.is_none() && !file.exists() {
+        let why = format!("error: no {DEFAULT_FILE} here: name a policy file, or give one rule with --limit 5/minute");
+        return Err(Failure::Wrong(why));
+    }
+    Ok((load::config(file)?, file.display().to_string()))
+}
+
+/// The one rule, `default`, that the flags make.
+fn from_flags(serve: &Serve) -> Result<Loaded, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::Wrong(format!("error: --limit: {error}"));
+    let limits = serve.limit.clone().unwrap_or_default();
+    let mut rule = Rule::new("default", &limits, None).map_err(|error| wrong(&error))?;
+    if let Some(part) = serve.by.iter().find(|part| matches!(part, Part::Subnet | Part::User)) {
+        return Err(Failure::Wrong(format!("error: --by {part}: needs a policy file, which says what that is")));
+    }
+    if !serve.by.is_empty() {
+        rule.by.clone_from(&serve.by);
+    }
+    let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule]).map_err(|error| wrong(&error))?;
+    let listener = Listener { upstream: serve.upstream.clone(), ..Listener::new(serve.listen.unwrap_or(DEFAULT_ADDRESS)) };
+    let config = Config { listeners: vec![listener], policy, counters: DEFAULT_COUNTERS };
+    Ok(Loaded { config, warnings: Vec::new() })
+}

@@ -1,8 +1,6 @@
 //! Upstreams that refuse, hang, break off or talk nonsense: the client is told, and the next request works.
 
-use std::net::TcpListener;
-use std::thread;
-use std::time::Duration;
+use std::{net::TcpListener, thread, time::Duration};
 
 use crate::rig::{Answer, Setup, Upstream, ok};
 
@@ -50,7 +48,11 @@ fn an_upstream_that_talks_nonsense() {
 
 #[test]
 fn an_upstream_that_switches_protocols_unasked() {
-    check("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 502, "the upstream switched to a protocol nobody asked for");
+    check(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        502,
+        "the upstream switched to a protocol nobody asked for",
+    );
 }
 
 #[test]
@@ -64,6 +66,27 @@ fn an_upstream_that_refuses() {
         wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         check_problem(&wire.answer(), 502, "the upstream refused the connection");
     }
+}
+
+#[test]
+fn an_upstream_that_does_not_accept() {
+    // A queue of one place that somebody else has: the kernel drops every further attempt.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    let mut setup = Setup::to(address);
+    setup.timeouts.connect = Duration::from_millis(200);
+    let proxy = setup.start();
+    check_problem(
+        &proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        504,
+        "the upstream did not accept the connection in time",
+    );
 }
 
 #[test]
@@ -126,7 +149,10 @@ fn a_malformed_rest_of_a_request_is_the_clients_fault() {
 
 #[test]
 fn an_answer_that_breaks_off_is_seen_to_be_broken() {
-    for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ] {
         let upstream = Upstream::saying(answer);
         let proxy = Setup::to(upstream.address).start();
         let mut wire = proxy.connect();

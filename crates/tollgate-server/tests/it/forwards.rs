@@ -61,7 +61,10 @@ fn what_a_proxy_vouches_for_is_believed_from_nobody_else() {
     let mut from = tollgate::client::Subnets::default();
     from.add("192.0.2.0/24".parse().unwrap());
     setup.trusted_proxies[0].from = from;
-    let head = forwarded(setup, "POST / HTTP/1.1\r\nHost: a\r\nX-User: root\r\nX_User: root\r\nTrailer: X-User, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: root\r\nX-Sum: 1\r\n\r\n");
+    let head = forwarded(
+        setup,
+        "POST / HTTP/1.1\r\nHost: a\r\nX-User: root\r\nX_User: root\r\nTrailer: X-User, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-User: root\r\nX-Sum: 1\r\n\r\n",
+    );
     assert_eq!(header(&head, "x-user"), None);
     assert_eq!(header(&head, "x_user"), None);
     assert_eq!(header(&head, "trailer"), Some("X-Sum"));
@@ -84,7 +87,9 @@ fn hop_by_hop_headers_stay_here_in_both_directions() {
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, Host, keep-alive\r\nConnection: X-Other\r\nX-Hop: 1\r\nX-Other: 1\r\nKeep-Alive: 5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: x\r\nTE: gzip\r\nUpgrade: foo\r\nX-End: 1\r\n\r\n",
     );
-    for name in ["connection", "x-hop", "x-other", "keep-alive", "proxy-connection", "proxy-authorization", "te", "upgrade"] {
+    for name in
+        ["connection", "x-hop", "x-other", "keep-alive", "proxy-connection", "proxy-authorization", "te", "upgrade"]
+    {
         assert_eq!(header(answer.body(), name), None, "{name} reached the upstream");
     }
     assert_eq!(header(answer.body(), "host"), Some("a"));
@@ -97,7 +102,10 @@ fn hop_by_hop_headers_stay_here_in_both_directions() {
 
 #[test]
 fn h2c_does_not_pass() {
-    let head = forwarded(Setup::alone(), "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n");
+    let head = forwarded(
+        Setup::alone(),
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+    );
     for name in ["connection", "upgrade", "http2-settings"] {
         assert_eq!(header(&head, name), None, "{name}");
     }
@@ -148,7 +156,9 @@ fn head_and_answers_without_a_body_keep_the_connection() {
 
 #[test]
 fn an_answer_with_a_length_beside_chunks_keeps_the_chunks_alone() {
-    let upstream = Upstream::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let upstream = Upstream::saying(
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
     let proxy = Setup::to(upstream.address).start();
     let answer = proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((answer.header("content-length"), answer.body()), (None, "hello"));
@@ -156,7 +166,10 @@ fn an_answer_with_a_length_beside_chunks_keeps_the_chunks_alone() {
 
 #[test]
 fn a_get_keeps_its_chunked_body() {
-    let head = forwarded(Setup::alone(), "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let head = forwarded(
+        Setup::alone(),
+        "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
     assert!(head.ends_with("\r\n\r\nhello"), "{head}");
 }
 
@@ -188,7 +201,9 @@ fn the_upstreams_own_limits_stay_beside_ours() {
     assert_eq!(answer.headers("ratelimit").len(), 2);
     assert_eq!(answer.headers("ratelimit")[0], "\"theirs\";r=1");
     assert_eq!(answer.headers("x-ratelimit-remaining"), ["1"], "theirs is the stricter one");
-    let remaining: Vec<_> = (0..3).map(|_| proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").header("x-ratelimit-limit").unwrap().to_owned()).collect();
+    let remaining: Vec<_> = (0..3)
+        .map(|_| proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").header("x-ratelimit-limit").unwrap().to_owned())
+        .collect();
     assert_eq!(remaining, ["9", "9", "9"]);
     assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").headers("x-ratelimit-limit"), ["5"], "now ours is");
 }
@@ -218,12 +233,18 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn what_the_connection_header_lists_is_not_seen_by_the_rules() {
-    let upstream = Upstream::new(|wire, _| while wire.request().is_some() { wire.write(&ok("ok")) });
+    let upstream = Upstream::new(|wire, _| {
+        while wire.request().is_some() {
+            wire.write(&ok("ok"))
+        }
+    });
     let mut setup = Setup::to(upstream.address);
     let mut limited = crate::rig::rule("by-key", "/**", "1/hour");
     limited.by = vec!["header:X-Key".parse().unwrap()];
     setup.rules.push(limited);
     let proxy = setup.start();
-    let asked = |key: &str| proxy.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Key\r\nX-Key: {key}\r\n\r\n")).status;
+    let asked = |key: &str| {
+        proxy.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Key\r\nX-Key: {key}\r\n\r\n")).status
+    };
     assert_eq!([asked("a"), asked("b")], [200, 429], "two keys that the upstream does not see are none");
 }

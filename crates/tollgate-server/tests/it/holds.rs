@@ -1,9 +1,6 @@
 //! How many connections the server holds, and how it lets go of them.
 
-use std::net::TcpStream;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
 
 use crate::rig::{Setup, Upstream, ok};
 

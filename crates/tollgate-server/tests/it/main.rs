@@ -8,4 +8,5 @@ mod forwards;
 mod holds;
 mod refuses;
 mod streams;
+mod survives;
 mod upgrades;

@@ -16,7 +16,11 @@ fn check(bytes: &[u8], expected: &[u16]) {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).map_or(0, |code| code.parse().unwrap());
     assert!(expected.contains(&status), "{status} for {shown:?}: {answer}");
-    assert_eq!(answer.matches("HTTP/1.1 ").count(), usize::from(status != 0), "one answer at most for {shown:?}: {answer}");
+    assert_eq!(
+        answer.matches("HTTP/1.1 ").count(),
+        usize::from(status != 0),
+        "one answer at most for {shown:?}: {answer}"
+    );
     assert_eq!(upstream.connections(), 0, "forwarded: {shown:?}");
     assert_eq!(proxy.ask("GET /next HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
 }
@@ -39,7 +43,10 @@ fn transfer_codings_that_are_not_just_chunked() {
     check(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", &[400]);
     check(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", &[400]);
     check(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", &[501]);
-    check(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[501]);
+    check(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[501],
+    );
     check(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[400]);
 }
 
@@ -114,9 +121,13 @@ fn a_head_that_takes_too_long() {
 fn a_length_beside_chunks_is_forwarded_with_one_framing_and_the_connection_closed() {
     let upstream = Upstream::echo();
     let proxy = Setup::to(upstream.address).start();
-    for framing in ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"] {
+    for framing in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
         let mut wire = proxy.connect();
-        wire.write(&format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
+        wire.write(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
         let answer = wire.answer();
         assert_eq!(answer.status, 200);
         assert!(answer.body().to_lowercase().contains("transfer-encoding: chunked"), "{}", answer.body());

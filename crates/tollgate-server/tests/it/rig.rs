@@ -1,19 +1,23 @@
 //! What every test needs: a proxy in this process, upstreams that do exactly what they are told, and a client that sees
 //! every byte. The sockets are blocking ones with a deadline, so a test that would hang fails instead.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use tollgate::client::{Proxies, Subnets, TrustedProxy};
-use tollgate::clock::Clock;
-use tollgate::config::{Listener, ListenerLimits, Timeouts, Upstream as Target};
-use tollgate::limiter::Limiter;
-use tollgate::policy::{PathPattern, Policy, Rule};
-use tollgate::store::memory::MemoryStore;
+use tollgate::{
+    client::{Proxies, Subnets, TrustedProxy},
+    clock::Clock,
+    config::{Listener, ListenerLimits, Timeouts, Upstream as Target},
+    limiter::Limiter,
+    policy::{PathPattern, Policy, Rule},
+    store::memory::MemoryStore,
+};
 use tollgate_server::{Server, Stopper};
 
 /// How the proxy of a test is set up.
@@ -37,7 +41,12 @@ impl Setup {
             upstream: None,
             rules: Vec::new(),
             trusted_proxies: Vec::new(),
-            timeouts: Timeouts { headers: 10 * second, connect: 5 * second, first_byte: 10 * second, idle: 10 * second },
+            timeouts: Timeouts {
+                headers: 10 * second,
+                connect: 5 * second,
+                first_byte: 10 * second,
+                idle: 10 * second,
+            },
             limits: ListenerLimits { header_bytes: 64 * 1024, headers: 100, connections: 10_000 },
         }
     }
@@ -52,7 +61,11 @@ impl Setup {
     pub(crate) fn trusting(mut self) -> Self {
         let mut from = Subnets::default();
         from.add("127.0.0.0/8".parse().unwrap());
-        self.trusted_proxies.push(TrustedProxy { from, header: "x-forwarded-for".to_owned(), vouches: vec!["x-user".to_owned()] });
+        self.trusted_proxies.push(TrustedProxy {
+            from,
+            header: "x-forwarded-for".to_owned(),
+            vouches: vec!["x-user".to_owned()],
+        });
         self
     }
 

@@ -1,0 +1,7 @@
+//! The real binary, driven as a person or a script would: arguments, files, sockets, signals and exit codes.
+
+mod check;
+mod command;
+mod replay;
+mod serve;
+mod vectors;

@@ -1,0 +1,257 @@
+//! `tollgate serve` over real sockets.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::command::{File, run, tollgate};
+
+/// Nothing here takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn five_a_minute_are_allowed_and_the_sixth_is_told_when_to_come_back() {
+    let server = Serving::start(&["--limit", "5/minute", "--listen", "127.0.0.1:0"]);
+    for remaining in (0..5).rev() {
+        let answer = server.get("/", "");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains(&format!("ratelimit: \"default\";r={remaining};t=")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nallowed\n"), "{answer}");
+    }
+    let denied = server.get("/", "");
+    assert!(denied.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{denied}");
+    for header in [
+        "content-type: application/problem+json\r\n",
+        "ratelimit-policy: \"default\";q=5;w=60\r\n",
+        "ratelimit: \"default\";r=0;t=",
+        "x-ratelimit-limit: 5\r\n",
+        "x-ratelimit-remaining: 0\r\n",
+        "x-ratelimit-reset: ",
+        "retry-after: ",
+        "cache-control: no-store\r\n",
+    ] {
+        assert!(denied.contains(header), "{header:?} in {denied}");
+    }
+    let body: serde_json::Value = serde_json::from_str(denied.rsplit("\r\n\r\n").next().expect("a body")).expect("JSON");
+    assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!(body["violated-policies"], serde_json::json!(["default"]));
+    let retry_after: u64 = header(&denied, "retry-after").parse().expect("whole seconds");
+    assert_eq!(body["retry_after"], retry_after);
+    assert!((1..=60).contains(&retry_after), "{retry_after}");
+}
+
+#[test]
+fn whoever_is_not_trusted_cannot_choose_an_address() {
+    let server = Serving::start(&["--limit", "2/minute", "--listen", "127.0.0.1:0"]);
+    let spoof = |i: u32| server.get("/", &format!("X-Forwarded-For: 6.6.6.{i}\r\nX-Real-IP: 7.7.7.{i}\r\nForwarded: for=8.8.8.{i}\r\n"));
+    let codes: Vec<String> = (0..3).map(|i| spoof(i)[9..12].to_owned()).collect();
+    assert_eq!(codes, ["200", "200", "429"]);
+}
+
+#[test]
+fn a_policy_file_stands_in_front_of_a_real_upstream() {
+    let upstream = upstream("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRateLimit: \"app\";r=3;t=4\r\n\r\nhello");
+    let policy = File::new(
+        "tollgate.yaml",
+        &format!(
+            "listen: [ {{ address: '127.0.0.1:0', upstream: 'http://{upstream}' }} ]
+rules:
+  - name: login
+    match: {{ path: /login }}
+    limit: 1/hour
+    on_limit: {{ status: 403, body: {{ plain: 'wait {{retry_after}} s' }}, default: plain, close: true }}
+"
+        ),
+    );
+    // In the folder of the policy its name need not be given.
+    let server = Serving::spawn(tollgate().arg("serve").current_dir(policy.folder()));
+    assert!(server.get("/login", "").ends_with("hello"));
+    let denied = server.get("//x/..;a=b/%6cogin/", "");
+    assert!(denied.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{denied}");
+    assert!(denied.contains("connection: close\r\n"), "{denied}");
+    assert!(denied.ends_with("wait 3600 s"), "{denied}");
+    let other = server.get("/other", "");
+    assert!(other.contains("ratelimit: \"app\";r=3;t=4\r\n") && other.ends_with("hello"), "{other}");
+}
+
+#[test]
+fn ten_thousand_requests_over_64_connections_meet_no_error() {
+    let server = Serving::start(&["--limit", "1000000/second", "--listen", "127.0.0.1:0"]);
+    let address = server.address;
+    let clients = (0..64).map(|_| {
+        thread::spawn(move || {
+            let mut stream = connect(address);
+            let mut answers = BufReader::new(stream.try_clone().expect("a second handle"));
+            for _ in 0..157 {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").expect("it can be asked");
+                assert_eq!(read_answer(&mut answers), "HTTP/1.1 200 OK");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().expect("no client failed");
+    }
+}
+
+#[test]
+fn admissions_over_many_connections_are_exactly_the_quota() {
+    let server = Serving::start(&["--limit", "100/hour", "--listen", "127.0.0.1:0"]);
+    let address = server.address;
+    let clients = (0..16).map(|_| {
+        thread::spawn(move || {
+            let mut stream = connect(address);
+            let mut answers = BufReader::new(stream.try_clone().expect("a second handle"));
+            let ask = |_: &u32| {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").expect("it can be asked");
+                read_answer(&mut answers) == "HTTP/1.1 200 OK"
+            };
+            (0..50).filter(ask).count()
+        })
+    });
+    let admitted: usize = clients.collect::<Vec<_>>().into_iter().map(|client| client.join().expect("no client failed")).sum();
+    assert_eq!(admitted, 100);
+}
+
+#[test]
+fn a_signal_ends_it_with_0_and_the_log_has_no_line_for_a_request() {
+    for signal in ["TERM", "INT"] {
+        let server = Serving::start(&["--limit", "1/minute", "--listen", "127.0.0.1:0", "--log", "json"]);
+        server.get("/", "");
+        server.get("/", "");
+        let (status, log) = server.end(signal);
+        assert_eq!(status.code(), Some(0));
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let messages: Vec<&str> = lines.iter().filter_map(|line| line["fields"]["message"].as_str()).collect();
+        // What it denied since the last minute is told at the end; nothing tells of a single request.
+        assert!(messages.iter().any(|message| message.starts_with("default 2 seen, 1 denied, most 127.0.0.1: 1")), "{log}");
+        assert!(lines.len() < 8, "{log}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_and_exits_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    run(&["serve", "--limit", "5/minute", "--listen", &address]).exits(1).says(&address);
+}
+
+#[test]
+fn a_wrong_file_or_none_exits_with_2() {
+    let file = File::new("policy.yaml", "rules: [ { name: a, limit: 5/fortnight } ]");
+    run(&["serve", file.path()]).exits(2).says("policy.yaml:1:30");
+    let file = File::new("policy.yaml", "rules: [ { name: a, limit: 5/minute } ]");
+    run(&["serve", file.path()]).exits(2).says("nowhere to listen");
+    let output = tollgate().arg("serve").current_dir(file.folder()).output().expect("it ends");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no tollgate.yaml here"));
+}
+
+/// A running `tollgate serve`, ended with the test.
+struct Serving {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start(arguments: &[&str]) -> Self {
+        Self::spawn(tollgate().arg("serve").args(arguments))
+    }
+
+    /// Starts it, and reads in the log where it listens.
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the binary is built");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("the log can be read") > 0, "it ended before it listened");
+            let listening = line.split("listening on http://").nth(1);
+            if let Some(address) = listening.and_then(|rest| rest.split([' ', ',', '"']).next()) {
+                break address.parse().expect("an address");
+            }
+        };
+        Self { child, log, address }
+    }
+
+    /// One request on its own connection: the whole answer.
+    fn get(&self, path: &str, headers: &str) -> String {
+        let mut stream = connect(self.address);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n").expect("it can be asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// Ends it by a signal: how it ended, and the rest of its log.
+    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        let kill = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill is there").success());
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).expect("the log can be read");
+        (self.child.wait().expect("it ends"), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
+    stream
+}
+
+/// Reads one answer of a connection that goes on: its status line.
+fn read_answer(answers: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    answers.read_line(&mut line).expect("a status line");
+    let status = line.trim_end().to_owned();
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        answers.read_line(&mut line).expect("a header");
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    answers.read_exact(&mut body).expect("a body");
+    status
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> &'a str {
+    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("{name} in {answer}"))
+}
+
+/// An upstream that gives everybody the same answer, for as long as the test runs.
+fn upstream(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut requests = BufReader::new(stream.try_clone().expect("a second handle"));
+                let mut stream = stream;
+                let mut line = String::new();
+                while requests.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    if line == "\r\n" && stream.write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    address
+}

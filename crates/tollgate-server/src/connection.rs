@@ -1,0 +1,163 @@
+//! The life of one client connection: let in, served by hyper, watched by one timer, and taken leave of so that the
+//! client still reads the last answer.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::{Instant, Sleep, sleep_until},
+};
+use tracing::debug;
+
+use crate::{
+    body::ResponseBody,
+    drain,
+    gate::Gate,
+    pulse::{Felt, Phase, Pulse},
+    service, upgrade,
+};
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _alive: mpsc::Sender<()>) {
+    let Some(mut place) = gate.front.crowd.enter() else { return };
+    // Answers are written whole, so waiting for more to send with them only delays them. An error shows up on reading.
+    let _ = stream.set_nodelay(true);
+    let pulse = Rc::new(Pulse::new(gate.front.listener.timeouts, place.idleness()));
+    let mut http = {
+        let (gate, pulse) = (Rc::clone(&gate), Rc::clone(&pulse));
+        let peer = peer.ip().to_canonical();
+        let io = TokioIo::new(Felt::new(stream, Rc::clone(&pulse)));
+        builder(&gate).serve_connection(
+            io,
+            service_fn(move |request| service::answer(Rc::clone(&gate), Rc::clone(&pulse), peer, request)),
+        )
+    };
+
+    let end = drive(&mut http, &pulse, &mut place.asked_to_leave).await;
+    let parts = http.into_parts();
+    let client = parts.io.into_inner();
+    match end {
+        End::Done(result) => {
+            if let Some(upstream) = pulse.take_upgrade() {
+                return upgrade::relay(client, parts.read_buf, upstream, &pulse, gate.front.listener.timeouts.idle)
+                    .await;
+            }
+            if let Err(error) = &result {
+                debug!(%peer, %error, "connection ended early");
+            }
+            if result.is_err() && pulse.needs_reset() {
+                reset(client.stream);
+            } else if !matches!(pulse.phase(), Phase::Fresh | Phase::Idle) && !pulse.client_has_ended() {
+                drain::linger(client.stream).await;
+            }
+        }
+        End::Overdue => {
+            debug!(%peer, phase = ?pulse.phase(), "connection timed out");
+            if pulse.needs_reset() {
+                reset(client.stream);
+            }
+        }
+    }
+}
+
+/// Closes so that the client gets an error and not just an end.
+fn reset(stream: TcpStream) {
+    // An error means that there is no connection any more.
+    let _ = stream.set_zero_linger();
+}
+
+/// How hyper's part of a connection ended.
+enum End {
+    Done(hyper::Result<()>),
+    Overdue,
+}
+
+/// Polls hyper, the request to leave, and the timer, which is set anew only where it would ring too late: on a busy
+/// connection that is hardly ever.
+async fn drive<S>(
+    http: &mut http1::Connection<TokioIo<Felt>, S>,
+    pulse: &Pulse,
+    asked_to_leave: &mut oneshot::Receiver<()>,
+) -> End
+where
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut timer = pin!(sleep_until(Instant::now() + FAR_OFF));
+    let mut leaving = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
+                return Poll::Ready(End::Done(result));
+            }
+            if !leaving && Pin::new(&mut *asked_to_leave).poll(cx).is_ready() {
+                leaving = true;
+                Pin::new(&mut *http).graceful_shutdown();
+                continue;
+            }
+            ready!(poll_overdue(timer.as_mut(), pulse, cx));
+            if pulse.phase() != Phase::AwaitingAnswer || pulse.is_overdue() {
+                return Poll::Ready(End::Overdue);
+            }
+            // The service is waiting inside hyper; it will answer for the upstream.
+            pulse.set_overdue();
+        }
+    })
+    .await
+}
+
+/// Ready when the phase's deadline has passed.
+fn poll_overdue(mut timer: Pin<&mut Sleep>, pulse: &Pulse, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let deadline = pulse.deadline();
+        if let Some(deadline) = deadline
+            && deadline < timer.deadline()
+        {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        let now = Instant::now();
+        match deadline {
+            Some(deadline) if deadline <= now => return Poll::Ready(()),
+            Some(deadline) => timer.as_mut().reset(deadline),
+            None => timer.as_mut().reset(now + FAR_OFF),
+        }
+    }
+}
+
+fn builder(gate: &Gate) -> http1::Builder {
+    let limits = &gate.front.listener.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        // The pulse keeps this time, since between two requests another one applies.
+        .header_read_timeout(None)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(BUFFER_BYTES));
+    if limits.headers != HYPER_HEADERS {
+        builder.max_headers(limits.headers.min(HEADERS_AT_MOST));
+    }
+    builder
+}
+
+/// Where the timer stands while there is no deadline.
+const FAR_OFF: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a connection may hold of a body in each direction: enough for full speed, little enough for many connections.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// hyper's default, which it holds on the stack; any other number is a heap allocation for each request.
+const HYPER_HEADERS: usize = 100;
+/// A `HeaderMap` panics when asked for more than 24,576, and ours are to fit in too.
+const HEADERS_AT_MOST: usize = 20_000;

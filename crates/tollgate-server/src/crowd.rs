@@ -1,0 +1,163 @@
+//! How many connections a listener holds, over all workers, and which has to leave when one more comes.
+//!
+//! A connection enters once and leaves once; only then a lock is taken. In between it says by one atomic store whether
+//! it is idle and since when.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+use tracing::warn;
+
+use crate::failure::Seldom;
+
+/// The open connections of one listener, at most `bound` of them.
+pub(crate) struct Crowd {
+    bound: usize,
+    epoch: Instant,
+    members: Mutex<Members>,
+}
+
+impl Crowd {
+    pub(crate) fn new(bound: usize) -> Self {
+        let members = Members {
+            dismissed: false,
+            next_id: 0,
+            by_id: HashMap::new(),
+            none_idle_until: None,
+            warnings: Seldom::every(WARNED_EVERY),
+        };
+        Self { bound, epoch: Instant::now(), members: Mutex::new(members) }
+    }
+
+    /// A place for a new connection. At the bound, connections that have been idle the longest are asked to leave for
+    /// it; if none is idle there is no place, and the new one is closed at once.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
+        let mut members = self.members();
+        if members.by_id.len() >= self.bound {
+            self.make_room(&mut members);
+        }
+        if members.dismissed || members.by_id.len() >= self.bound {
+            return None;
+        }
+        let id = members.next_id;
+        members.next_id += 1;
+        let (leave, asked_to_leave) = oneshot::channel();
+        let idle_since = Arc::new(AtomicU64::new(BUSY));
+        members.by_id.insert(id, Member { idle_since: Arc::clone(&idle_since), leave });
+        drop(members);
+        Some(Place { crowd: Arc::clone(self), id, idle_since, asked_to_leave })
+    }
+
+    /// Asks everybody to leave when they have finished, lets nobody in any more, and says how many there were.
+    pub(crate) fn dismiss(&self) -> usize {
+        let mut members = self.members();
+        members.dismissed = true;
+        let leaving = std::mem::take(&mut members.by_id);
+        drop(members);
+        let count = leaving.len();
+        leaving.into_values().for_each(Member::dismiss);
+        count
+    }
+
+    /// Some leave at once, not one by one, so that a flood of connections does not search the crowd for each.
+    fn make_room(&self, members: &mut Members) {
+        let now = Instant::now();
+        if members.none_idle_until.is_none_or(|until| now >= until) {
+            let mut idle: Vec<_> = members
+                .by_id
+                .iter()
+                .map(|(id, member)| (member.idle_since.load(Ordering::Relaxed), *id))
+                .filter(|(since, _)| *since != BUSY)
+                .collect();
+            idle.sort_unstable();
+            for (_, id) in idle.iter().take(1 + self.bound / 100) {
+                if let Some(member) = members.by_id.remove(id) {
+                    member.dismiss();
+                }
+            }
+            members.none_idle_until = idle.is_empty().then(|| now + SEARCHED_AGAIN_AFTER);
+        }
+        if let Some(times) = members.warnings.ripe() {
+            warn!(
+                bound = self.bound,
+                times, "as many connections as allowed: closing idle ones, or the new one if none is"
+            );
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        // Nothing under this lock can panic halfway through a change, so what a poisoned lock guards is whole.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place in the crowd, until it is dropped.
+pub(crate) struct Place {
+    crowd: Arc<Crowd>,
+    id: u64,
+    idle_since: Arc<AtomicU64>,
+    /// Resolves when the connection should finish what it is doing and close.
+    pub(crate) asked_to_leave: oneshot::Receiver<()>,
+}
+
+impl Place {
+    /// What the connection tells the crowd about itself.
+    pub(crate) fn idleness(&self) -> Idleness {
+        Idleness { epoch: self.crowd.epoch, since: Arc::clone(&self.idle_since) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.crowd.members().by_id.remove(&self.id);
+    }
+}
+
+/// Where a connection notes whether it is idle.
+pub(crate) struct Idleness {
+    epoch: Instant,
+    since: Arc<AtomicU64>,
+}
+
+impl Idleness {
+    pub(crate) fn begin(&self, now: Instant) {
+        let micros = u64::try_from((now - self.epoch).as_micros()).unwrap_or(BUSY - 1);
+        self.since.store(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.since.store(BUSY, Ordering::Relaxed);
+    }
+}
+
+struct Members {
+    dismissed: bool,
+    next_id: u64,
+    /// Bounded by `Crowd::bound`.
+    by_id: HashMap<u64, Member>,
+    none_idle_until: Option<Instant>,
+    warnings: Seldom,
+}
+
+struct Member {
+    /// Microseconds since the crowd's epoch, or `BUSY`.
+    idle_since: Arc<AtomicU64>,
+    leave: oneshot::Sender<()>,
+}
+
+impl Member {
+    fn dismiss(self) {
+        // An error means that it is leaving already.
+        let _ = self.leave.send(());
+    }
+}
+
+const BUSY: u64 = u64::MAX;
+const WARNED_EVERY: Duration = Duration::from_secs(60);
+/// Without an idle connection, a flood is not worth searching the crowd for each newcomer.
+const SEARCHED_AGAIN_AFTER: Duration = Duration::from_millis(10);

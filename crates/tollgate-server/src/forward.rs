@@ -1,0 +1,167 @@
+//! An allowed request's way to the upstream, with one retry on a stale connection and the wait for the first byte, and
+//! the answer's way back.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body::Body;
+use http_body_util::{Either, Empty};
+use hyper::body::Incoming;
+
+use crate::{
+    body::{Lease, ResponseBody},
+    failure::Failure,
+    gate::Gate,
+    hop,
+    outgoing::Outgoing,
+    pool::{Connection, Pool},
+    pulse::Pulse,
+};
+
+/// Sends on a pooled connection if there is one. If that turns out to be stale, once more on a fresh one: always if the
+/// request was never sent, else only if sending it twice does no harm.
+pub(crate) async fn send(
+    pool: &Pool,
+    pulse: &Pulse,
+    request: Outgoing,
+) -> Result<(Response<Incoming>, Connection), Failure> {
+    let Some(mut connection) = pool.take() else {
+        return Box::pin(send_fresh(pool, pulse, request)).await;
+    };
+    let spare = spare_of(&request);
+    match send_once(&mut connection, pulse, request).await {
+        Ok(answer) => Ok((answer, connection)),
+        Err(NoAnswer { failure, unsent }) => {
+            match unsent.or(spare).filter(|_| failure == Failure::ClosedBeforeAnswer) {
+                // Boxed since it is rare, and would make room in the future of every request.
+                Some(request) => Box::pin(send_fresh(pool, pulse, request)).await,
+                None => Err(failure),
+            }
+        }
+    }
+}
+
+async fn send_fresh(
+    pool: &Pool,
+    pulse: &Pulse,
+    request: Outgoing,
+) -> Result<(Response<Incoming>, Connection), Failure> {
+    pulse.begin_working();
+    let mut connection = pool.connect().await?;
+    match send_once(&mut connection, pulse, request).await {
+        Ok(answer) => Ok((answer, connection)),
+        Err(NoAnswer { failure, .. }) => Err(failure),
+    }
+}
+
+/// Why there is no answer, and the request if it was never sent.
+struct NoAnswer {
+    failure: Failure,
+    unsent: Option<Outgoing>,
+}
+
+/// Waits for the answer's head, or for the connection's timer to say that it has been too long.
+async fn send_once(
+    connection: &mut Connection,
+    pulse: &Pulse,
+    request: Outgoing,
+) -> Result<Response<Incoming>, NoAnswer> {
+    pulse.begin_awaiting();
+    let mut answer = pin!(connection.sender.try_send_request(request));
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
+        Poll::Ready(Err(mut error)) => {
+            let unsent = error.take_message();
+            Poll::Ready(Err(NoAnswer { failure: failed(pulse, &error.into_error()), unsent }))
+        }
+        Poll::Pending if pulse.is_overdue() => Poll::Ready(Err(NoAnswer { failure: overdue(pulse), unsent: None })),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn overdue(pulse: &Pulse) -> Failure {
+    if pulse.upload_is_wanted() { Failure::RequestStalled } else { Failure::FirstByteTimeout }
+}
+
+fn failed(pulse: &Pulse, error: &hyper::Error) -> Failure {
+    if pulse.upload_is_broken() {
+        Failure::RequestBroken
+    } else if error.is_parse() {
+        Failure::Nonsense
+    } else {
+        Failure::ClosedBeforeAnswer
+    }
+}
+
+/// A copy to send again, of a request that may be sent twice: idempotent, and with no body that would be gone by then.
+fn spare_of(request: &Outgoing) -> Option<Outgoing> {
+    let is_idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    );
+    if !is_idempotent || matches!(request.body(), Either::Right(_)) {
+        return None;
+    }
+    let mut spare = Request::new(Either::Left(Empty::new()));
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
+}
+
+/// The upstream's answer as the client gets it, its body still to come.
+pub(crate) fn pass_on(
+    (answer, connection): (Response<Incoming>, Connection),
+    gate: &Rc<Gate>,
+    pulse: &Rc<Pulse>,
+    wants_websocket: bool,
+) -> Result<Response<ResponseBody>, Failure> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch_protocols(answer, connection, pulse, wants_websocket);
+    }
+    if !hop::is_plain_or_chunked(answer.headers()) {
+        return Err(Failure::Nonsense);
+    }
+    let lease = Lease { gate: Rc::clone(gate), connection: connection.after(answer.version()) };
+    let (mut head, incoming) = answer.into_parts();
+    frame_anew(&mut head.headers, &incoming);
+    hop::strip(&mut head.headers);
+    // Each hop says its own version, whatever the upstream's is; hyper lowers it for a client of HTTP/1.0.
+    head.version = Version::HTTP_11;
+    Ok(Response::from_parts(head, ResponseBody::streamed(incoming, lease, pulse)))
+}
+
+/// Lets the answer's length be said once and by one framing; hyper writes it from the body where it knows it.
+fn frame_anew(headers: &mut HeaderMap, incoming: &Incoming) {
+    let is_framed_by_body = headers.contains_key(TRANSFER_ENCODING) || !incoming.is_end_stream();
+    if is_framed_by_body || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        headers.remove(CONTENT_LENGTH);
+    }
+}
+
+fn switch_protocols(
+    answer: Response<Incoming>,
+    connection: Connection,
+    pulse: &Rc<Pulse>,
+    wants_websocket: bool,
+) -> Result<Response<ResponseBody>, Failure> {
+    if !wants_websocket || !hop::is_websocket(answer.headers()) {
+        return Err(Failure::UnaskedUpgrade);
+    }
+    pulse.arrange_upgrade(connection.leftover);
+    let (mut head, _) = answer.into_parts();
+    hop::strip(&mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), pulse)))
+}

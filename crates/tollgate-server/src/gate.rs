@@ -1,0 +1,70 @@
+//! One listener: what all workers share of it, and what each has for itself.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use tollgate::{config::Listener, limiter::Limiter};
+use tracing::{info, warn};
+
+use crate::{
+    crowd::Crowd,
+    failure::{Complaints, Failure},
+    pool::Pool,
+    watch::Watch,
+};
+
+/// A listener as all workers share it.
+pub(crate) struct Front {
+    pub(crate) listener: Listener,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) crowd: Arc<Crowd>,
+    pub(crate) complaints: Complaints,
+}
+
+impl Front {
+    pub(crate) fn new(listener: Listener, limiter: Arc<Limiter>, watch: Arc<Watch>) -> Self {
+        let crowd = Arc::new(Crowd::new(listener.limits.connections));
+        Self { listener, limiter, watch, crowd, complaints: Complaints::default() }
+    }
+
+    pub(crate) fn announce(&self, address: SocketAddr) {
+        match &self.listener.upstream {
+            Some(upstream) => info!("listening on http://{address} → {upstream}"),
+            None => warn!("listening on http://{address}, no upstream: allowed requests are answered here"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("address", &self.listener.address).finish_non_exhaustive()
+    }
+}
+
+/// A listener as one worker serves it: with its own upstream connections, so that no worker waits for another.
+pub(crate) struct Gate {
+    pub(crate) front: Arc<Front>,
+    /// Which of the workers.
+    pub(crate) worker: usize,
+    /// `None`: there is no upstream, and allowed requests are answered here.
+    pub(crate) pool: Option<Pool>,
+}
+
+impl Gate {
+    pub(crate) fn new(front: Arc<Front>, worker: usize) -> Rc<Self> {
+        let upstream = front.listener.upstream.clone();
+        let pool = upstream.map(|upstream| Pool::new(upstream, front.listener.timeouts.connect));
+        let gate = Rc::new(Self { front, worker, pool });
+        if gate.pool.is_some() {
+            Pool::sweep_regularly(&gate);
+        }
+        gate
+    }
+
+    /// Says in the log that the upstream failed.
+    pub(crate) fn complain(&self, failure: Failure) {
+        if let Some(pool) = &self.pool {
+            self.front.complaints.about(&pool.upstream, failure);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Hop-by-hop headers: what concerns one connection only and is passed on in neither direction (RFC 9110, 7.6.1).
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+/// Removes every hop-by-hop header, those that `Connection` lists included.
+pub(crate) fn strip(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = tokens(headers, CONNECTION)
+        .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Whether any field line of a comma-separated header has this token, in any case.
+pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
+}
+
+/// Whether `Upgrade` names WebSocket and nothing else.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = tokens(headers, UPGRADE);
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) && protocols.next().is_none()
+}
+
+/// Whether the body came without a transfer coding or just in chunks. Any other coding would be lost on the way, since
+/// each hop writes its own.
+pub(crate) fn is_plain_or_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// What a client must not be able to make disappear by calling it hop-by-hop: what frames and routes the request, and
+/// what the proxies before us say about the client.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == HOST.as_str() || name == CONTENT_LENGTH.as_str() || names_a_client(name)
+}
+
+/// Whether a proxy would say in this header, in lower case, whom it speaks for.
+pub(crate) fn names_a_client(name: &str) -> bool {
+    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+}
+
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    // Only means something beside `Upgrade: h2c`, which does not pass.
+    HeaderName::from_static("http2-settings"),
+];

@@ -1,0 +1,59 @@
+//! The listeners of Tollgate: a reverse proxy for HTTP/1.1 that lets the engine decide before anything is forwarded.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use tollgate::clock::Clock;
+//! use tollgate::config::Listener;
+//! use tollgate::limiter::Limiter;
+//! use tollgate::policy::{Policy, Rule};
+//! use tollgate::store::memory::MemoryStore;
+//! use tollgate_server::Server;
+//!
+//! let rule = Rule::new("api", &"5/minute".parse()?, None)?;
+//! let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule])?;
+//! let limiter = Limiter::new(policy, MemoryStore::new(10_000, Clock::system()));
+//!
+//! let mut listener = Listener::new("127.0.0.1:8080".parse()?);
+//! listener.upstream = Some("http://127.0.0.1:5000".parse()?);
+//!
+//! let server = Server::bind(vec![listener], Arc::new(limiter))?;
+//! server.run_until_signal()?; // SIGTERM or Ctrl-C, then what is in flight, then here
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One thread per core, each with its own runtime, its own listening sockets and its own connections to the upstreams;
+//! only the limiter is shared. The files are declared in the order in which a request meets them.
+
+mod server;
+
+mod listen;
+
+mod crowd;
+mod gate;
+
+mod connection;
+mod pulse;
+
+mod service;
+
+mod hop;
+mod request;
+
+mod outgoing;
+
+mod forward;
+mod pool;
+
+mod body;
+mod failure;
+mod response;
+
+mod drain;
+
+mod upgrade;
+mod watch;
+
+pub use listen::BindError;
+pub use server::{Server, Stopper};

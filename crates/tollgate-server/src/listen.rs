@@ -1,0 +1,137 @@
+//! Listening sockets: bound so that each worker has its own on the same port, and accepted from.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    sync::{mpsc, watch},
+    task,
+};
+use tracing::warn;
+
+use crate::{
+    connection,
+    failure::Seldom,
+    gate::Gate,
+    server::{Stage, wait_for},
+};
+
+/// Binds `address` once for each worker.
+///
+/// With `SO_REUSEPORT` a second server of the same user would bind the same port without an error and take half of the
+/// connections. So the first bind is without it, to show that the port is free, and to choose one if it is 0.
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BindError> {
+    let open = || {
+        if workers == 1 {
+            return Ok(vec![listen(&unbound(address)?, address)?]);
+        }
+        let probe = unbound(address)?;
+        probe.bind(&address.into())?;
+        let address =
+            SocketAddr::new(address.ip(), probe.local_addr()?.as_socket().map_or(address.port(), |bound| bound.port()));
+        drop(probe);
+        (0..workers)
+            .map(|_| {
+                let socket = unbound(address)?;
+                #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+                socket.set_reuse_port(true)?;
+                listen(&socket, address)
+            })
+            .collect()
+    };
+    open().map_err(|error| BindError::new(address, error))
+}
+
+/// Accepts connections and starts a task for each, until the server stops serving.
+pub(crate) async fn accept(
+    gate: Rc<Gate>,
+    socket: tokio::net::TcpListener,
+    mut stage: watch::Receiver<Stage>,
+    alive: mpsc::Sender<()>,
+) {
+    let mut stopping = std::pin::pin!(wait_for(&mut stage, Stage::Finishing));
+    let mut complaints = Seldom::every(COMPLAINED_EVERY);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopping => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                task::spawn_local(connection::serve(Rc::clone(&gate), stream, peer, alive.clone()));
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                // Out of file descriptors, most likely. The connection stays in the queue, so trying again at once
+                // would only spin.
+                if let Some(times) = complaints.ripe() {
+                    warn!(%error, times, "cannot accept connections");
+                }
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+/// An address that could not be listened on, and why.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address as it was asked for.
+    pub address: SocketAddr,
+    error: io::Error,
+}
+
+impl BindError {
+    pub(crate) fn new(address: SocketAddr, error: io::Error) -> Self {
+        Self { address, error }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => write!(f, "cannot listen on {}: the port is in use", self.address),
+            _ => write!(f, "cannot listen on {}", self.address),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a restarted server bind while connections of the last one are in TIME_WAIT. On Windows the option means
+    // something else, and worse.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn listen(socket: &Socket, address: SocketAddr) -> io::Result<TcpListener> {
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.try_clone()?.into())
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Connections the kernel may hold for us while we are busy; it has its own upper bound.
+const BACKLOG: i32 = 4096;
+/// Long enough not to spin, short enough that a client does not notice.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+const COMPLAINED_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,113 @@
+//! What the upstream gets of an allowed request: cleaned of what its sender may not claim, and with what we know of him.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Version,
+    header::{CONNECTION, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body::Body;
+use http_body_util::{Either, Empty};
+use tollgate::client::{Client, Proxies};
+
+use crate::{body::Upload, hop, request::Arrived};
+
+/// A request as it is sent to an upstream.
+pub(crate) type Outgoing = Request<Either<Empty<Bytes>, Upload>>;
+
+/// Makes the request ready for an upstream, which is called `upstream` if the client called it nothing.
+pub(crate) fn outgoing(
+    arrived: Arrived,
+    upload: Upload,
+    introduction: &Introduction<'_>,
+    upstream: &HeaderValue,
+) -> Outgoing {
+    let Arrived { mut head, has_body, accepts_trailers, wants_websocket, .. } = arrived;
+    let headers = &mut head.headers;
+    introduction.write(headers);
+    // hyper's server sends the 100 when the body is first asked for, which is when the upstream is ready for it.
+    headers.remove(EXPECT);
+    if !headers.contains_key(HOST) {
+        headers.insert(HOST, upstream.clone());
+    }
+    if accepts_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if wants_websocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if has_body && upload.size_hint().exact().is_none() {
+        // Without this hyper would send a GET as if it had no body.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    head.version = Version::HTTP_11;
+    let body = if has_body { Either::Right(upload) } else { Either::Left(Empty::new()) };
+    Request::from_parts(head, body)
+}
+
+/// What the upstream is told about the client.
+pub(crate) struct Introduction<'a> {
+    pub(crate) peer: IpAddr,
+    pub(crate) client: &'a Client,
+    pub(crate) proxies: &'a Proxies,
+}
+
+impl Introduction<'_> {
+    /// Removes what an untrusted sender says about the client, and says what we know. A trusted one is believed, and
+    /// itself becomes part of the way.
+    fn write(&self, headers: &mut HeaderMap) {
+        let is_trusted = self.client.peer_is_trusted();
+        let withheld: Vec<&str> = self.proxies.removed_headers(self.client).collect();
+        remove_claims(headers, |name| (!is_trusted && hop::names_a_client(name)) || withheld.contains(&name));
+        let way = match join(headers, X_FORWARDED_FOR) {
+            Some(way) if is_trusted => format!("{way}, {}", self.peer),
+            _ => self.peer.to_string(),
+        };
+        insert(headers, X_FORWARDED_FOR, way);
+        if !is_trusted {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+            if let Some(host) = headers.get(HOST).cloned() {
+                headers.insert(X_FORWARDED_HOST, host);
+            }
+        }
+    }
+}
+
+/// Removes headers by name, and their trailers. Many upstreams read `X_Forwarded_For` as `X-Forwarded-For`, so an
+/// underscore counts as a hyphen.
+fn remove_claims(headers: &mut HeaderMap, is_claim: impl Fn(&str) -> bool) {
+    let is_claim = |name: &str| if name.contains('_') { is_claim(&name.replace('_', "-")) } else { is_claim(name) };
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
+    for claim in claims {
+        headers.remove(claim);
+    }
+    if headers.contains_key(TRAILER) {
+        // hyper sends only the trailers that are announced here.
+        let announced = join(headers, TRAILER).unwrap_or_default();
+        let kept: Vec<&str> =
+            announced.split(',').map(str::trim).filter(|name| !is_claim(&name.to_ascii_lowercase())).collect();
+        insert(headers, TRAILER, kept.join(", "));
+        if kept.is_empty() {
+            headers.remove(TRAILER);
+        }
+    }
+}
+
+/// The field lines of one header as one value; `None` if there are none.
+fn join(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    match HeaderValue::try_from(value) {
+        Ok(value) => _ = headers.insert(name, value),
+        Err(_) => _ = headers.remove(name),
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

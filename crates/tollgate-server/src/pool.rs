@@ -1,0 +1,162 @@
+//! The connections one worker keeps to one upstream: made when none is idle, given back when an answer has ended,
+//! taken again newest first, so that those too many grow old and are closed.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use http::{HeaderValue, Version};
+use http_body_util::{Either, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    task,
+    time::{Instant, sleep, timeout},
+};
+use tollgate::config::Upstream;
+
+use crate::{body::Upload, failure::Failure, gate::Gate};
+
+/// The idle connections of one worker to one upstream.
+pub(crate) struct Pool {
+    pub(crate) upstream: Upstream,
+    /// What the upstream is called in a request that names no host.
+    pub(crate) host: HeaderValue,
+    connect_timeout: Duration,
+    /// Oldest first, at most `IDLE_AT_MOST`.
+    idle: RefCell<VecDeque<(Connection, Instant)>>,
+}
+
+impl Pool {
+    pub(crate) fn new(upstream: Upstream, connect_timeout: Duration) -> Self {
+        let authority = upstream.to_string();
+        let authority = authority.trim_start_matches("http://");
+        // A name that cannot stand in a header cannot be resolved either.
+        let host = HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static(""));
+        Self { upstream, host, connect_timeout, idle: RefCell::default() }
+    }
+
+    /// The connection that became idle last, if there is one that is still good.
+    pub(crate) fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((connection, since)) = idle.pop_back() {
+            if connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        let connecting = timeout(self.connect_timeout, connect(&self.upstream));
+        let stream = connecting.await.map_err(|_| Failure::ConnectTimeout)??;
+        // Requests are written whole, so waiting for more to send with them only delays them.
+        let _ = stream.set_nodelay(true);
+        let (sender, mut http) = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Failure::Unreachable)?;
+        let (over, leftover) = oneshot::channel();
+        task::spawn_local(async move {
+            let result = poll_fn(|cx| Pin::new(&mut http).poll(cx)).await;
+            if result.is_ok() {
+                // Nobody waits for it, unless the upstream has switched protocols.
+                let _ = over.send(http.into_parts());
+            }
+        });
+        Ok(Connection { sender, leftover, is_reusable: true })
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub(crate) fn give_back(&self, mut connection: Connection, gate: &Rc<Gate>) {
+        if !connection.is_reusable || connection.sender.is_closed() {
+            return;
+        }
+        if connection.sender.is_ready() {
+            return self.keep(connection);
+        }
+        // The upstream has answered before it read the whole request, which is still on its way.
+        let gate = Rc::downgrade(gate);
+        task::spawn_local(async move {
+            let became_ready = timeout(IDLE_AT_LONGEST, connection.sender.ready()).await;
+            if let (Ok(Ok(())), Some(gate)) = (became_ready, gate.upgrade())
+                && let Some(pool) = &gate.pool
+            {
+                pool.keep(connection);
+            }
+        });
+    }
+
+    /// Closes, now and then, connections that nobody has taken for a while.
+    pub(crate) fn sweep_regularly(gate: &Rc<Gate>) {
+        let gate: Weak<Gate> = Rc::downgrade(gate);
+        task::spawn_local(async move {
+            while let Some(gate) = gate.upgrade() {
+                if let Some(pool) = &gate.pool {
+                    pool.idle.borrow_mut().retain(|(connection, since)| {
+                        connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST
+                    });
+                }
+                drop(gate);
+                sleep(IDLE_AT_LONGEST).await;
+            }
+        });
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == IDLE_AT_MOST {
+            idle.pop_front();
+        }
+        idle.push_back((connection, Instant::now()));
+    }
+}
+
+/// A connection to the upstream. Dropped while an answer is outstanding, it is closed.
+pub(crate) struct Connection {
+    pub(crate) sender: http1::SendRequest<Either<Empty<bytes::Bytes>, Upload>>,
+    /// The bare stream, once the upstream has switched protocols.
+    pub(crate) leftover: Leftover,
+    is_reusable: bool,
+}
+
+impl Connection {
+    /// An upstream of HTTP/1.0 could not be sent chunks the next time, so there is no next time.
+    pub(crate) fn after(self, version: Version) -> Self {
+        Self { is_reusable: self.is_reusable && version == Version::HTTP_11, ..self }
+    }
+}
+
+/// The upstream's stream after HTTP, and what was already read from it.
+pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<TcpStream>>>;
+
+/// Tries every address of the name in turn.
+async fn connect(upstream: &Upstream) -> Result<TcpStream, Failure> {
+    let addresses =
+        tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await.map_err(|_| Failure::Unresolved)?;
+    let mut failure = Failure::Unresolved;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Failure::Refused,
+            Err(_) => failure = Failure::Unreachable,
+        }
+    }
+    Err(failure)
+}
+
+/// As many as a busy worker has in use at once; more would only hold the upstream's file descriptors.
+const IDLE_AT_MOST: usize = 256;
+/// Shorter than servers commonly keep an idle connection, so that it is us who close it, and not both at once.
+const IDLE_AT_LONGEST: Duration = Duration::from_secs(30);
+/// What a connection may hold of a body in each direction, and the largest head of an answer.
+const BUFFER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,246 @@
+//! The life of the whole server: sockets bound, a thread a core at work, and at the end what is in flight finished.
+//! What a worker does with a connection is told in `connection`.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{self, Runtime},
+    sync::{mpsc, watch},
+    task::{self, LocalSet},
+};
+use tollgate::{config::Listener, limiter::Limiter};
+use tracing::{info, warn};
+
+use crate::{
+    gate::{Front, Gate},
+    listen::{self, BindError},
+    watch::Watch,
+};
+
+/// A server whose ports are bound, ready to run.
+///
+/// Binding and running are apart, so that a port in use is told before anything starts, and so that a caller who asked
+/// for port 0 learns from [`Server::addresses`] which ports these are.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    workers: Vec<Worker>,
+    limiter: Arc<Limiter>,
+    watch: Arc<Watch>,
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+impl Server {
+    /// Binds every listener, one socket for each core.
+    pub fn bind(listeners: Vec<Listener>, limiter: Arc<Limiter>) -> Result<Self, BindError> {
+        let mut workers: Vec<_> = (0..worker_count()).map(|n| Worker { n, doors: Vec::new() }).collect();
+        let watch = Arc::new(Watch::new(workers.len()));
+        let mut addresses = Vec::new();
+        for listener in listeners {
+            let sockets = listen::bind(listener.address, workers.len())?;
+            let bound = sockets.first().map_or(Ok(listener.address), |socket| socket.local_addr());
+            let address = bound.map_err(|error| BindError::new(listener.address, error))?;
+            let front = Arc::new(Front::new(listener, Arc::clone(&limiter), Arc::clone(&watch)));
+            for (worker, socket) in workers.iter_mut().zip(sockets) {
+                worker.doors.push((Arc::clone(&front), socket));
+            }
+            front.announce(address);
+            addresses.push(address);
+        }
+        Ok(Self { addresses, workers, limiter, watch, stage: Arc::new(watch::Sender::new(Stage::Serving)) })
+    }
+
+    /// The bound addresses, in the order of the listeners.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A handle that stops the server from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { stage: Arc::clone(&self.stage) }
+    }
+
+    /// Serves until a [`Stopper`] says otherwise, then finishes what is in flight, for at most 30 seconds, and returns.
+    pub fn run(self) -> io::Result<()> {
+        let stopper = self.stopper();
+        let threads: io::Result<Vec<_>> = self.workers.into_iter().map(|worker| worker.start(&self.stage)).collect();
+        if threads.is_err() {
+            stopper.abort();
+        }
+        let outcome = threads?.into_iter().map(join).fold(Ok(()), io::Result::and);
+        stopper.abort();
+        self.watch.report_the_rest(&self.limiter);
+        info!("stopped");
+        outcome
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then finishes what is in flight and returns; a second signal ends at once.
+    pub fn run_until_signal(self) -> io::Result<()> {
+        let stopper = self.stopper();
+        let runtime = current_thread_runtime()?;
+        let mut signals = {
+            let _context = runtime.enter();
+            Signals::listen()?
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let mut stage = stopper.stage.subscribe();
+                tokio::select! {
+                    () = signals.next() => stopper.finish(),
+                    _ = stage.wait_for(|stage| *stage == Stage::Ended) => return,
+                }
+                tokio::select! {
+                    () = signals.next() => stopper.abort(),
+                    _ = stage.wait_for(|stage| *stage == Stage::Ended) => {}
+                }
+            });
+        })?;
+        self.run()
+    }
+}
+
+/// Stops a running [`Server`].
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+impl Stopper {
+    /// Accepts nothing more and ends when what is in flight is finished.
+    pub fn finish(&self) {
+        self.advance(Stage::Finishing);
+    }
+
+    /// Ends at once, whatever is in flight.
+    pub fn abort(&self) {
+        self.advance(Stage::Ended);
+    }
+
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| std::mem::replace(stage, to.max(*stage)) < to);
+    }
+}
+
+/// How far the server's life has gone; it only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Serving,
+    Finishing,
+    Ended,
+}
+
+/// What one thread will serve: its own socket for every listener.
+#[derive(Debug)]
+struct Worker {
+    n: usize,
+    doors: Vec<(Arc<Front>, std::net::TcpListener)>,
+}
+
+impl Worker {
+    fn start(self, stage: &Arc<watch::Sender<Stage>>) -> io::Result<JoinHandle<io::Result<()>>> {
+        let runtime = current_thread_runtime()?;
+        let stopper = Stopper { stage: Arc::clone(stage) };
+        thread::Builder::new().name(format!("worker-{}", self.n)).spawn(move || {
+            let outcome = LocalSet::new().block_on(&runtime, self.work(stopper.stage.subscribe()));
+            if outcome.is_err() {
+                stopper.abort();
+            }
+            // Not waiting for the name look-ups that may still be running on the blocking threads.
+            runtime.shutdown_background();
+            outcome
+        })
+    }
+
+    async fn work(self, mut stage: watch::Receiver<Stage>) -> io::Result<()> {
+        // Every task that serves a connection holds one of these; when the last is gone, so is the last connection.
+        let (alive, mut gone) = mpsc::channel(1);
+        let mut fronts = Vec::new();
+        for (front, socket) in self.doors {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let gate = Gate::new(Arc::clone(&front), self.n);
+            task::spawn_local(listen::accept(gate, socket, stage.clone(), alive.clone()));
+            fronts.push(front);
+        }
+        drop(alive);
+        if self.n == 0
+            && let Some(front) = fronts.first().cloned()
+        {
+            task::spawn_local(async move { front.watch.report_regularly(&front.limiter).await });
+        }
+
+        wait_for(&mut stage, Stage::Finishing).await;
+        let open: usize = fronts.iter().map(|front| front.crowd.dismiss()).sum();
+        if open > 0 {
+            info!(connections = open, "finishing what is in flight");
+        }
+        tokio::select! {
+            _ = gone.recv() => {}
+            () = wait_for(&mut stage, Stage::Ended) => {}
+            () = tokio::time::sleep(FINISHING_AT_MOST) => warn!("closing connections that did not finish in time"),
+        }
+        Ok(())
+    }
+}
+
+/// SIGTERM and Ctrl-C, whichever comes next.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+pub(crate) async fn wait_for(stage: &mut watch::Receiver<Stage>, at_least: Stage) {
+    // An error means that the server's handle is gone, which ends it as well.
+    let _ = stage.wait_for(|stage| *stage >= at_least).await;
+}
+
+fn join(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+}
+
+fn current_thread_runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A worker per core where the kernel spreads connections over the sockets of one port, else one.
+fn worker_count() -> usize {
+    if cfg!(target_os = "linux") { thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+}
+
+/// Longer than most requests take, and as long as supervisors wait before they kill.
+const FINISHING_AT_MOST: Duration = Duration::from_secs(30);

@@ -1,0 +1,81 @@
+//! The story of one request: read, decided, and either answered here or forwarded.
+
+use std::{convert::Infallible, net::IpAddr, rc::Rc};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tollgate::{algorithm::Verdict, decision::Decision, limiter::Answered};
+use tracing::debug;
+
+use crate::{
+    body::{ResponseBody, Upload},
+    failure::Failure,
+    forward,
+    gate::Gate,
+    outgoing::{Introduction, outgoing},
+    pulse::Pulse,
+    request::Arrived,
+    response,
+};
+
+/// Answers one request of one connection.
+pub(crate) async fn answer(
+    gate: Rc<Gate>,
+    pulse: Rc<Pulse>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    pulse.begin_request(head.version);
+    let upload = Upload::new(body, Rc::clone(&pulse));
+    let arrived = match Arrived::read(head, &upload) {
+        Ok(arrived) => arrived,
+        Err(refusal) => return Ok(response::refused(refusal, &pulse)),
+    };
+    let decision = decide(&gate, peer, &arrived).await;
+    if let Some(answer) = decision.answer(&arrived) {
+        let must_close = upload.dispose(&arrived);
+        return Ok(response::denied(answer, must_close, &pulse));
+    }
+    let forwarded = match &gate.pool {
+        Some(pool) => {
+            let wants_websocket = arrived.wants_websocket;
+            let proxies = gate.front.limiter.policy().proxies();
+            let introduction = Introduction { peer, client: decision.client(), proxies };
+            let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
+            let sent = forward::send(pool, &pulse, outgoing).await;
+            sent.and_then(|answered| forward::pass_on(answered, &gate, &pulse, wants_websocket))
+        }
+        None => allow_here(upload, &pulse).await,
+    };
+    let answered = forwarded.as_ref().map_or(Answered::ByUs, |response| Answered::Status(response.status().as_u16()));
+    let Ok(()) = gate.front.limiter.settle(&decision, answered).await;
+    let mut response = forwarded.unwrap_or_else(|failure| {
+        gate.complain(failure);
+        response::failed(failure, &pulse)
+    });
+    response::add_limits(response.headers_mut(), &decision);
+    Ok(response)
+}
+
+/// The one place where every decision passes.
+async fn decide(gate: &Gate, peer: IpAddr, arrived: &Arrived) -> Decision {
+    // A listener without a name is known to have none, so that no rule for another concerns it.
+    let listener = gate.front.listener.name.as_deref().unwrap_or_default();
+    let request = arrived.as_asked(Some(listener), peer);
+    let Ok(decision) = gate.front.limiter.check(&request).await;
+    gate.front.watch.note(gate.worker, &decision, request.headers);
+    if decision.verdict() == Verdict::Deny {
+        // Without the query, which can hold secrets.
+        let rules: Vec<&str> = decision.denied_by().collect();
+        debug!(client = ?decision.client().address(), path = request.path(), ?rules, "denied");
+    }
+    decision
+}
+
+/// Without an upstream we are the end of the way, so the request is read to its end like anywhere else.
+async fn allow_here(mut upload: Upload, pulse: &Rc<Pulse>) -> Result<Response<ResponseBody>, Failure> {
+    pulse.begin_answering();
+    upload.read_to_end().await.map_err(|_| Failure::RequestBroken)?;
+    Ok(response::allowed(pulse))
+}
