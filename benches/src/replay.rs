@@ -32,8 +32,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for i in 0..REQUESTS {
         // Multiples of a large odd number: spread evenly, and the same in every run.
         let mix = i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let (method, path) = [("GET", "/a"), ("POST", "/login"), ("GET", "/api/v1/orders?page=2"), ("GET", "/b/1")]
-            [(mix & 3) as usize];
+        let (method, path) =
+            [("GET", "/a"), ("POST", "/login"), ("GET", "/api/v1/orders?page=2"), ("GET", "/b/1")][(mix & 3) as usize];
         let (net, host, key) = (mix >> 2 & 31, mix >> 7 & 255, mix >> 5 & 1023);
         writeln!(
             file,
@@ -49,7 +49,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let report = String::from_utf8(report.stdout)?;
         let last = report.lines().last().context("a replay ends with a report")?;
         println!("round {round}: {last}");
-        let rate = last.split(", ").nth(1).and_then(|rate| rate.split(' ').next()).context("the report ends with a rate")?;
+        let rate =
+            last.split(", ").nth(1).and_then(|rate| rate.split(' ').next()).context("the report ends with a rate")?;
         rates.push(rate.parse()?);
     }
     println!("replay_requests_per_second {:.0}", median(rates));

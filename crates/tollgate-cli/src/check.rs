@@ -74,7 +74,7 @@ fn quotas(quotas: &Quotas) -> Vec<serde_json::Value> {
         let limit = quota.limit();
         json!({
             "amount": limit.amount(),
-            "window_ms": limit.window().as_millis() as u64,
+            "window_ms": u64::try_from(limit.window().as_millis()).ok(),
             "n": limit.n(),
             "unit": limit.unit().name(),
             "burst": limit.burst(),

@@ -82,7 +82,9 @@ pub(crate) fn rule(rule: &Rule) -> String {
 pub(crate) fn cost(cost: &Cost) -> serde_json::Value {
     match cost {
         Cost::Fixed(cost) => json!(cost),
-        Cost::Header { name: Source::Header(name), default } => json!({ "header": name.to_string(), "default": default }),
+        Cost::Header { name: Source::Header(name), default } => {
+            json!({ "header": name.to_string(), "default": default })
+        }
         Cost::Header { name, default } => json!({ "from": name.to_string(), "default": default }),
     }
 }
@@ -139,7 +141,9 @@ fn conditions(conditions: &Conditions) -> String {
     said.extend(content_type.as_ref().map(|types| format!("content type {}", any_of(types))));
     said.extend(client.as_ref().map(|subnets| format!("client in {subnets}")));
     said.extend(user.map(|user| if user { "signed-in users" } else { "guests" }.to_owned()));
-    said.extend(rest.map(|rest| if rest { "whatever no rule above fits" } else { "whatever a rule above fits" }.to_owned()));
+    said.extend(
+        rest.map(|rest| if rest { "whatever no rule above fits" } else { "whatever a rule above fits" }.to_owned()),
+    );
     said.join(", ")
 }
 

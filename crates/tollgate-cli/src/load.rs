@@ -46,7 +46,8 @@ pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failu
         Err(mistakes) => {
             let errors = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
             let plural = if errors == 1 { "" } else { "s" };
-            let shown = format!("{}\n\n{name}: {errors} mistake{plural}, nothing was done", show(&mistakes).join("\n\n"));
+            let shown =
+                format!("{}\n\n{name}: {errors} mistake{plural}, nothing was done", show(&mistakes).join("\n\n"));
             Err(Mistaken { mistakes, shown })
         }
     })

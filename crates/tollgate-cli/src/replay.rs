@@ -1,7 +1,7 @@
 //! `tollgate replay`: recorded requests against a policy, on their own clock, as fast as the engine goes.
 
-mod request;
 mod report;
+mod request;
 
 use std::{
     fs::File,
@@ -41,7 +41,8 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
     let limiter = Limiter::new(config.policy, store);
     let requests = open(&replay.requests)?;
     let name = replay.requests.display().to_string();
-    let mut run = Run { limiter, hand, tally: Tally::default(), summary: Summary::default(), progress: Progress::start() };
+    let mut run =
+        Run { limiter, hand, tally: Tally::default(), summary: Summary::default(), progress: Progress::start() };
 
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match replay.output {

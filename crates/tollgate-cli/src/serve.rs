@@ -43,11 +43,24 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
         warn!("{warning}");
     }
 
+    make_room_for_connections(&config.listeners);
     let store = MemoryStore::new(config.counters, Clock::system());
     let limiter = Arc::new(Limiter::new(config.policy, store));
     let server = Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?;
     server.run_until_signal().map_err(anyhow::Error::from)?;
     Ok(())
+}
+
+/// Each connection takes a file descriptor, and another towards the upstream; systems start programs with far fewer than
+/// they allow.
+fn make_room_for_connections(listeners: &[Listener]) {
+    let wanted = listeners.iter().map(|listener| 2 * listener.limits.connections).sum::<usize>();
+    let allowed = rlimit::increase_nofile_limit(u64::MAX).ok().and_then(|allowed| usize::try_from(allowed).ok());
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
+        warn!(
+            "only {allowed} open files are allowed, fewer than the {wanted} that `limits.connections` can take: raise `ulimit -n`"
+        );
+    }
 }
 
 fn from_file(named: Option<&Path>) -> Result<(Loaded, String), Failure> {
@@ -71,7 +84,8 @@ fn from_flags(serve: &Serve) -> Result<Loaded, Failure> {
         rule.by.clone_from(&serve.by);
     }
     let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule]).map_err(|error| wrong(&error))?;
-    let listener = Listener { upstream: serve.upstream.clone(), ..Listener::new(serve.listen.unwrap_or(DEFAULT_ADDRESS)) };
+    let listener =
+        Listener { upstream: serve.upstream.clone(), ..Listener::new(serve.listen.unwrap_or(DEFAULT_ADDRESS)) };
     let config = Config { listeners: vec![listener], policy, counters: DEFAULT_COUNTERS };
     Ok(Loaded { config, warnings: Vec::new() })
 }

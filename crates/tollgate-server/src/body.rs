@@ -12,20 +12,27 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{drain, failure::Failure, gate::Gate, pool::Connection, pulse::Pulse, request::Arrived};
+use crate::{
+    drain,
+    failure::Failure,
+    gate::Gate,
+    pool::Connection,
+    pulse::{Pulse, UploadState},
+    request::Arrived,
+};
 
 /// The body of a client's request, on its way to the upstream or to nowhere.
 pub(crate) struct Upload {
     incoming: Incoming,
     pulse: Rc<Pulse>,
+    /// By which the pulse knows it; `None` without a body.
+    turn: Option<u64>,
 }
 
 impl Upload {
     pub(crate) fn new(incoming: Incoming, pulse: Rc<Pulse>) -> Self {
-        if !incoming.is_end_stream() {
-            pulse.upload_opened();
-        }
-        Self { incoming, pulse }
+        let turn = if incoming.is_end_stream() { None } else { Some(pulse.open_upload()) };
+        Self { incoming, pulse, turn }
     }
 
     /// Nobody will read this body. What there is of it is dropped while the connection lives on, if it ends soon;
@@ -43,6 +50,12 @@ impl Upload {
         false
     }
 
+    fn note(&self, state: UploadState) {
+        if let Some(turn) = self.turn {
+            self.pulse.note_upload(turn, state);
+        }
+    }
+
     pub(crate) async fn read_to_end(&mut self) -> hyper::Result<()> {
         while let Some(frame) = self.frame().await {
             frame?;
@@ -57,12 +70,14 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &frame {
-            Poll::Pending => self.pulse.upload_wanted(),
-            Poll::Ready(Some(Ok(_))) => self.pulse.upload_moved(),
-            Poll::Ready(Some(Err(_))) => self.pulse.upload_broke(),
-            Poll::Ready(None) => self.pulse.upload_closed(),
-        }
+        let state = match &frame {
+            Poll::Pending => UploadState::Wanted,
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => UploadState::Done,
+            Poll::Ready(Some(Ok(_))) => UploadState::Open,
+            Poll::Ready(Some(Err(_))) => UploadState::Broken,
+            Poll::Ready(None) => UploadState::Done,
+        };
+        self.note(state);
         frame
     }
 
@@ -77,7 +92,7 @@ impl Body for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.pulse.upload_closed();
+        self.note(if self.is_end_stream() { UploadState::Done } else { UploadState::GivenUp });
     }
 }
 

@@ -26,8 +26,9 @@ use tracing::debug;
 use crate::{
     body::ResponseBody,
     drain,
+    felt::Felt,
     gate::Gate,
-    pulse::{Felt, Phase, Pulse},
+    pulse::{Phase, Pulse},
     service, upgrade,
 };
 

@@ -34,6 +34,7 @@ mod crowd;
 mod gate;
 
 mod connection;
+mod felt;
 mod pulse;
 
 mod service;

@@ -2,20 +2,10 @@
 //! go on. The connection, its service and its bodies all run on one thread and feel the same pulse, so that a single
 //! timer per connection does for every timeout.
 
-use std::{
-    cell::{Cell, RefCell},
-    io::{self, IoSlice},
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::cell::{Cell, RefCell};
 
 use http::Version;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
 use tollgate::config::Timeouts;
 
 use crate::{crowd::Idleness, pool::Leftover};
@@ -37,6 +27,21 @@ pub(crate) enum Phase {
     Answering { written: bool },
 }
 
+/// How far the body of the request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UploadState {
+    /// There is no body, or all of it was read.
+    Done,
+    /// Some of it has just come.
+    Open,
+    /// More of it is waited for.
+    Wanted,
+    /// The rest of it is malformed, or will not come.
+    Broken,
+    /// The rest of it may come, but nobody reads it.
+    GivenUp,
+}
+
 /// See the file's opening.
 pub(crate) struct Pulse {
     timeouts: Timeouts,
@@ -44,6 +49,7 @@ pub(crate) struct Pulse {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     moved: Cell<Instant>,
+    turn: Cell<u64>,
     upload: Cell<UploadState>,
     overdue: Cell<bool>,
     /// The client has closed its side.
@@ -64,6 +70,7 @@ impl Pulse {
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(now),
             moved: Cell::new(now),
+            turn: Cell::new(0),
             upload: Cell::new(UploadState::Done),
             overdue: Cell::new(false),
             ended: Cell::new(false),
@@ -106,6 +113,7 @@ impl Pulse {
     }
 
     pub(crate) fn begin_request(&self, version: Version) {
+        self.turn.set(self.turn.get() + 1);
         self.speaks_1_0.set(version < Version::HTTP_11);
         self.upload.set(UploadState::Done);
         self.begin_working();
@@ -141,27 +149,21 @@ impl Pulse {
         self.overdue.get()
     }
 
-    pub(crate) fn upload_opened(&self) {
+    /// The request has a body; gives the number by which its state is told.
+    pub(crate) fn open_upload(&self) -> u64 {
         self.upload.set(UploadState::Open);
+        self.turn.get()
     }
 
-    /// Somebody waits for more of the request's body.
-    pub(crate) fn upload_wanted(&self) {
-        self.upload.set(UploadState::Wanted);
-    }
-
-    pub(crate) fn upload_moved(&self) {
-        self.upload.set(UploadState::Open);
-        self.moved.set(Instant::now());
-    }
-
-    pub(crate) fn upload_broke(&self) {
-        self.upload.set(UploadState::Broken);
-    }
-
-    pub(crate) fn upload_closed(&self) {
-        if !self.upload_is_broken() {
-            self.upload.set(UploadState::Done);
+    /// Takes note of the body of a request. The last one's may still be on its way to an upstream that has answered
+    /// already, and says nothing about this one's.
+    pub(crate) fn note_upload(&self, turn: u64, state: UploadState) {
+        if turn != self.turn.get() || !matches!(self.upload.get(), UploadState::Open | UploadState::Wanted) {
+            return;
+        }
+        self.upload.set(state);
+        if state == UploadState::Open {
+            self.moved.set(Instant::now());
         }
     }
 
@@ -181,7 +183,7 @@ impl Pulse {
         self.upgrade.borrow_mut().take()
     }
 
-    fn bytes_read(&self, count: usize) {
+    pub(crate) fn bytes_read(&self, count: usize) {
         if count == 0 {
             self.ended.set(true);
             return;
@@ -195,85 +197,17 @@ impl Pulse {
         }
     }
 
-    fn bytes_written(&self) {
+    pub(crate) fn bytes_written(&self) {
         self.moved.set(Instant::now());
     }
 
     /// hyper flushes the socket only when its own buffer is empty: then a written answer is out.
-    fn flushed(&self) {
+    pub(crate) fn flushed(&self) {
         if self.phase.get() == (Phase::Answering { written: true }) && self.upload.get() == UploadState::Done {
             let now = Instant::now();
             self.since.set(now);
             self.phase.set(Phase::Idle);
             self.idleness.begin(now);
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UploadState {
-    /// There is no body, or all of it was read, or the rest was given up.
-    Done,
-    Open,
-    Wanted,
-    Broken,
-}
-
-/// A client's socket, whose every movement is felt in the pulse.
-pub(crate) struct Felt {
-    pub(crate) stream: TcpStream,
-    pulse: Rc<Pulse>,
-}
-
-impl Felt {
-    pub(crate) fn new(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
-        Self { stream, pulse }
-    }
-
-    fn feel_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(_)) = written {
-            self.pulse.bytes_written();
-        }
-        written
-    }
-}
-
-impl AsyncRead for Felt {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Poll::Ready(Ok(())) = read {
-            self.pulse.bytes_read(buf.filled().len() - before);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Felt {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.feel_written(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.feel_written(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pulse.flushed();
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

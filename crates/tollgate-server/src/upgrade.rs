@@ -9,10 +9,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{
-    pool::Leftover,
-    pulse::{Felt, Pulse},
-};
+use crate::{felt::Felt, pool::Leftover, pulse::Pulse};
 
 /// Joins a client with its upstream, beginning with what each has sent already.
 pub(crate) async fn relay(mut client: Felt, from_client: Bytes, upstream: Leftover, pulse: &Pulse, idle: Duration) {

@@ -172,9 +172,9 @@ impl Decision {
 }
 
 fn is_grpc(request: &dyn Headers) -> bool {
-    request.nth("content-type", 0).is_some_and(|value| {
-        value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
-    })
+    request
+        .nth("content-type", 0)
+        .is_some_and(|value| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")))
 }
 
 fn detail(shown: &Counted<'_>) -> String {

@@ -92,9 +92,9 @@ impl Proxies {
 
     /// Whether a header counts when this client sends it: one that some proxy vouches for, from those proxies alone.
     pub(crate) fn believes(&self, client: &Client, header: &str) -> bool {
-        let mut vouching = self.entries.iter().filter(|entry| entry.vouches.iter().any(|name| name == header)).peekable();
-        vouching.peek().is_none()
-            || client.peer.is_some_and(|peer| vouching.any(|entry| entry.from.contains(peer)))
+        let mut vouching =
+            self.entries.iter().filter(|entry| entry.vouches.iter().any(|name| name == header)).peekable();
+        vouching.peek().is_none() || client.peer.is_some_and(|peer| vouching.any(|entry| entry.from.contains(peer)))
     }
 
     /// The headers, in lower case, that an adapter removes before it passes this client's request on: what only a

@@ -129,7 +129,8 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
     let rules_field = rules_field?;
     warnings::warn(&rules, rules_field, &context);
     let Context { proxies, user, .. } = context;
-    let policy = Policy::new(proxies, user, except.unwrap_or_default(), rules.into_iter().map(|read| read.rule).collect());
+    let policy =
+        Policy::new(proxies, user, except.unwrap_or_default(), rules.into_iter().map(|read| read.rule).collect());
     let policy = match policy {
         Ok(policy) => policy,
         Err(error) => {
@@ -137,7 +138,11 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
             return None;
         }
     };
-    Some(Config { listeners: listeners.unwrap_or_default(), policy, counters: counters.flatten().unwrap_or(DEFAULT_COUNTERS) })
+    Some(Config {
+        listeners: listeners.unwrap_or_default(),
+        policy,
+        counters: counters.flatten().unwrap_or(DEFAULT_COUNTERS),
+    })
 }
 
 /// What the readers of rules need to know of the rest of the file.

@@ -141,7 +141,10 @@ impl Decision {
         replace(set.limit, shown.status().limit);
         replace(set.remaining, shown.status().remaining);
         if let Some(wait) = shown.wait().filter(|_| denied || set.reset_always) {
-            replace(set.reset, if set.unix_time { (self.at() + wait).as_secs_rounded_up() } else { whole_seconds(wait) });
+            replace(
+                set.reset,
+                if set.unix_time { (self.at() + wait).as_secs_rounded_up() } else { whole_seconds(wait) },
+            );
         }
     }
 }

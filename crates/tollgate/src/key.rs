@@ -33,8 +33,8 @@ impl Key {
     /// A key of literal parts, in this order. No parts: the one counter of everybody.
     pub fn of<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
         let mut key = Self::default();
-        for part in parts {
-            key.begin_part();
+        for (place, part) in parts.into_iter().enumerate() {
+            key.begin_part(place);
             key.literal(part.as_ref());
         }
         key
@@ -45,8 +45,9 @@ impl Key {
         &self.0
     }
 
-    fn begin_part(&mut self) {
-        if !self.0.is_empty() {
+    fn begin_part(&mut self, place: usize) {
+        // By its place, not by what is there: the parts before it can be empty.
+        if place > 0 {
             self.0.push(b'|');
         }
     }
@@ -247,8 +248,8 @@ pub(crate) struct Fitted<'a> {
 /// leaving a value out never means to be unlimited.
 pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
     let mut key = Key::default();
-    for part in by {
-        key.begin_part();
+    for (place, part) in by.iter().enumerate() {
+        key.begin_part(place);
         let client = seen.client.address();
         let value = match part {
             Part::Client(prefixes) => {

@@ -9,8 +9,8 @@ mod seen;
 use std::net::IpAddr;
 
 pub(crate) use path::fold_pattern;
-pub use seen::{HeaderName, Source, SourceError};
 pub(crate) use seen::Seen;
+pub use seen::{HeaderName, Source, SourceError};
 
 /// One call, as an adapter shows it to the engine.
 ///

@@ -98,16 +98,21 @@ impl<'de> Deserialize<'de> for Time {
                 Err(E::custom(OUT_OF_RANGE))
             }
 
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "what does not fit saturates, and is refused"
+            )]
             fn visit_f64<E: serde::de::Error>(self, seconds: f64) -> Result<Time, E> {
-                let micros = (seconds * 1e6).round();
-                // Up to the year 9999 every microsecond fits; what does not fit becomes a time that is refused.
-                let micros = if micros >= 0.0 { Some(micros as u64) } else { None };
+                let micros =
+                    Some(seconds).filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1e6).round() as u64);
                 unix_micros(micros).ok_or_else(|| E::custom(OUT_OF_RANGE))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
-                let time: jiff::Timestamp =
-                    text.parse().map_err(|_| E::custom(format_args!("time {text:?}: expected Unix seconds or RFC 3339")))?;
+                let time: jiff::Timestamp = text
+                    .parse()
+                    .map_err(|_| E::custom(format_args!("time {text:?}: expected Unix seconds or RFC 3339")))?;
                 unix_micros(u64::try_from(time.as_microsecond()).ok()).ok_or_else(|| E::custom(OUT_OF_RANGE))
             }
         }

@@ -54,7 +54,10 @@ rules:
     let meaning = run_with_input(&["check", "-", "--output", "json"], text).exits(0).json();
     let quota = json!({ "amount": 100, "window_ms": 120_000, "n": 2, "unit": "minute", "burst": 20 });
     let rule = &meaning["rules"][0];
-    assert_eq!((&rule["name"], &rule["mode"], &rule["algorithm"]), (&json!("api"), &json!("shadow"), &json!("token-bucket")));
+    assert_eq!(
+        (&rule["name"], &rule["mode"], &rule["algorithm"]),
+        (&json!("api"), &json!("shadow"), &json!("token-bucket"))
+    );
     assert_eq!(rule["by"], json!(["client", "header:X-Key"]));
     assert_eq!(rule["quotas"], json!([quota]));
     assert_eq!(meaning["rules"][1]["quotas"], json!([]));
@@ -86,10 +89,13 @@ rules:
     limit: 5/minute
     on_limit: { body: { html: { file: limited.html } }, headers: { X-Key: '${TOLLGATE_TEST_UNSET}' } }
 ";
-    let file = File::new("policy.yaml", text).and("office.txt", "# the office\n10.10.0.0/24\n::1 # me\n").and("limited.html", "<p>");
+    let file = File::new("policy.yaml", text)
+        .and("office.txt", "# the office\n10.10.0.0/24\n::1 # me\n")
+        .and("limited.html", "<p>");
     run(&["check", file.path()]).exits(2).says("policy.yaml:5:").says("TOLLGATE_TEST_UNSET").says("1 mistake,");
 
-    let file = File::new("policy.yaml", "rules: [ { name: a, match: { client: { file: gone.txt } }, limit: 5/minute } ]");
+    let file =
+        File::new("policy.yaml", "rules: [ { name: a, match: { client: { file: gone.txt } }, limit: 5/minute } ]");
     run(&["check", file.path()]).exits(2).says("file \"gone.txt\": no such file");
     let file = file.and("gone.txt", "10.0.0.0/8\nnot an address\n");
     run(&["check", file.path()]).exits(2).says("line 2: \"not an address\": expected an address");

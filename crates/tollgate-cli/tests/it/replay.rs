@@ -15,7 +15,8 @@ fn the_report_tells_who_was_denied_and_when() {
         format!("{{\"time\": {time}, \"peer\": \"203.0.113.7\", \"path\": \"/login\", \"status\": {status}}}\n")
     };
     // Right passwords (200) do not count; the third wrong one is denied.
-    let requests: String = [200, 401, 200, 401, 401].into_iter().zip(1_700_000_000..).map(|(s, t)| line(t, s)).collect();
+    let requests: String =
+        [200, 401, 200, 401, 401].into_iter().zip(1_700_000_000..).map(|(s, t)| line(t, s)).collect();
     run_with_input(&["replay", policy.path(), "-"], &requests)
         .exits(0)
         .says("5 requests from 2023-11-14T22:13:20Z to 2023-11-14T22:13:24Z")

@@ -36,7 +36,8 @@ fn five_a_minute_are_allowed_and_the_sixth_is_told_when_to_come_back() {
     ] {
         assert!(denied.contains(header), "{header:?} in {denied}");
     }
-    let body: serde_json::Value = serde_json::from_str(denied.rsplit("\r\n\r\n").next().expect("a body")).expect("JSON");
+    let body: serde_json::Value =
+        serde_json::from_str(denied.rsplit("\r\n\r\n").next().expect("a body")).expect("JSON");
     assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
     assert_eq!(body["violated-policies"], serde_json::json!(["default"]));
     let retry_after: u64 = header(&denied, "retry-after").parse().expect("whole seconds");
@@ -47,7 +48,9 @@ fn five_a_minute_are_allowed_and_the_sixth_is_told_when_to_come_back() {
 #[test]
 fn whoever_is_not_trusted_cannot_choose_an_address() {
     let server = Serving::start(&["--limit", "2/minute", "--listen", "127.0.0.1:0"]);
-    let spoof = |i: u32| server.get("/", &format!("X-Forwarded-For: 6.6.6.{i}\r\nX-Real-IP: 7.7.7.{i}\r\nForwarded: for=8.8.8.{i}\r\n"));
+    let spoof = |i: u32| {
+        server.get("/", &format!("X-Forwarded-For: 6.6.6.{i}\r\nX-Real-IP: 7.7.7.{i}\r\nForwarded: for=8.8.8.{i}\r\n"))
+    };
     let codes: Vec<String> = (0..3).map(|i| spoof(i)[9..12].to_owned()).collect();
     assert_eq!(codes, ["200", "200", "429"]);
 }
@@ -112,7 +115,8 @@ fn admissions_over_many_connections_are_exactly_the_quota() {
             (0..50).filter(ask).count()
         })
     });
-    let admitted: usize = clients.collect::<Vec<_>>().into_iter().map(|client| client.join().expect("no client failed")).sum();
+    let admitted: usize =
+        clients.collect::<Vec<_>>().into_iter().map(|client| client.join().expect("no client failed")).sum();
     assert_eq!(admitted, 100);
 }
 
@@ -127,7 +131,10 @@ fn a_signal_ends_it_with_0_and_the_log_has_no_line_for_a_request() {
         let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let messages: Vec<&str> = lines.iter().filter_map(|line| line["fields"]["message"].as_str()).collect();
         // What it denied since the last minute is told at the end; nothing tells of a single request.
-        assert!(messages.iter().any(|message| message.starts_with("default 2 seen, 1 denied, most 127.0.0.1: 1")), "{log}");
+        assert!(
+            messages.iter().any(|message| message.starts_with("default 2 seen, 1 denied, most 127.0.0.1: 1")),
+            "{log}"
+        );
         assert!(lines.len() < 8, "{log}");
     }
 }
@@ -181,7 +188,8 @@ impl Serving {
     /// One request on its own connection: the whole answer.
     fn get(&self, path: &str, headers: &str) -> String {
         let mut stream = connect(self.address);
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n").expect("it can be asked");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n")
+            .expect("it can be asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         answer

@@ -13,7 +13,8 @@ fn limit_strings() {
     // All that are right make one policy; each that is wrong is a mistake of its own in another.
     let (wrong, right): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.get("error").is_some());
     let policy = |cases: &[&Value]| {
-        let rules = cases.iter().enumerate().map(|(i, case)| format!("  - {{ name: r{i}x, limit: {} }}\n", case["input"]));
+        let rules =
+            cases.iter().enumerate().map(|(i, case)| format!("  - {{ name: r{i}x, limit: {} }}\n", case["input"]));
         format!("rules:\n{}", rules.collect::<String>())
     };
     let meaning = run_with_input(&["check", "-", "--output", "json"], &policy(&right)).exits(0).json();
@@ -24,7 +25,8 @@ fn limit_strings() {
         assert_eq!(Value::from_iter(limits), case["limits"], "{case}");
     }
     let mistakes = run_with_input(&["check", "-", "--output", "json"], &policy(&wrong)).exits(2).json();
-    let lines: Vec<u64> = mistakes["mistakes"].as_array().expect("mistakes").iter().filter_map(|m| m["line"].as_u64()).collect();
+    let lines: Vec<u64> =
+        mistakes["mistakes"].as_array().expect("mistakes").iter().filter_map(|m| m["line"].as_u64()).collect();
     for (i, case) in (2..).zip(&wrong) {
         assert!(lines.contains(&i), "{case}");
     }

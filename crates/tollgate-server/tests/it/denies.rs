@@ -1,5 +1,7 @@
 //! What a denied client sees, whatever it was sending.
 
+use std::io::Write;
+
 use crate::rig::{Proxy, Setup, Upstream, rule};
 
 /// A proxy that denies `/denied/**`, before an upstream that must not hear of it.
@@ -87,17 +89,35 @@ fn after_a_short_body_the_connection_lives_on() {
 }
 
 #[test]
-fn the_answer_to_a_large_upload_is_seen() {
+fn a_large_upload_is_heard_to_its_end_and_sees_the_answer() {
     check(|proxy| {
         for framing in ["Content-Length: 1048576\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n100000\r\n"] {
             let mut wire = proxy.connect();
             wire.write(&format!("POST /denied/x HTTP/1.1\r\nHost: a\r\n{framing}"));
-            wire.write_bytes(&vec![b'x'; 1 << 20]);
+            // The answer is there long before the body, and still no piece of it meets a reset.
             assert_eq!(wire.answer().status, 429, "{framing}");
+            for _ in 0..16 {
+                wire.stream().write_all(&[b'x'; 1 << 16]).unwrap();
+            }
+            wire.end_writing();
             let (rest, result) = wire.rest();
             assert!(rest.is_empty());
             result.expect("a clean end, not a reset");
         }
+    });
+}
+
+#[test]
+fn a_large_upload_that_is_no_request_sees_the_answer_too() {
+    check(|proxy| {
+        let mut wire = proxy.connect();
+        wire.write("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 1048576\r\n\r\n");
+        assert_eq!(wire.answer().status, 400);
+        for _ in 0..16 {
+            wire.stream().write_all(&[b'x'; 1 << 16]).unwrap();
+        }
+        wire.end_writing();
+        wire.rest().1.expect("a clean end, not a reset");
     });
 }
 

@@ -78,7 +78,9 @@ impl State {
         // of which a share is left count for at most `target` once no more than target · W / units is left.
         let left_when = |units: u64, target: u64| match units {
             0 => window,
-            _ => u64::try_from(u128::from(target) * u128::from(window) / u128::from(units)).unwrap_or(u64::MAX).min(window),
+            _ => u64::try_from(u128::from(target) * u128::from(window) / u128::from(units))
+                .unwrap_or(u64::MAX)
+                .min(window),
         };
         let end = self.end(window);
         let at = match target.checked_sub(self.current) {

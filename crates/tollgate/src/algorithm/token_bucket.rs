@@ -15,24 +15,26 @@ use crate::quota::Quota;
 pub struct State {
     at: u64,
     missing: u128,
+    /// When it was to be full by the quota that took last. From then on it is, whoever asks, so that a store may forget it.
+    full_at: u64,
 }
 
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     let bucket = Bucket::of(quota);
     let open = bucket.refill(state, now);
-    let missing = open.map_or(0, |open| open.missing);
     // Whoever takes nothing leaves the bucket as it was found: its refill is at the rate of whoever takes next.
     if cost == 0 {
-        return (state, Outcome::allow(bucket.status(missing)));
+        return (state, Outcome::allow(bucket.status(open)));
     }
+    let missing = open.map_or(0, |open| open.missing);
     let wanted = bucket.units(cost);
     if missing + wanted > bucket.capacity {
-        let retry_after = (wanted <= bucket.capacity).then(|| bucket.until(missing + wanted - bucket.capacity));
-        return (state, Outcome::deny(bucket.status(missing), retry_after));
+        let until_it_fits = |open: State| bucket.wait(missing + wanted - bucket.capacity, open);
+        let retry_after = open.filter(|_| wanted <= bucket.capacity).map(until_it_fits);
+        return (state, Outcome::deny(bucket.status(open), retry_after));
     }
-    let missing = missing + wanted;
-    let at = open.map_or(now, |open| open.at);
-    (Some(State { at, missing }), Outcome::allow(bucket.status(missing)))
+    let charged = bucket.missing(open.map_or(now, |open| open.at), missing + wanted);
+    (charged, Outcome::allow(bucket.status(charged)))
 }
 
 /// Gives back what of the charge has not been refilled yet: tokens come back in the order they were taken, so at `until`
@@ -41,8 +43,7 @@ pub(super) fn give_back(state: State, quota: &Quota, cost: u64, until: u64, now:
     let bucket = Bucket::of(quota);
     let open = bucket.refill(Some(state), now)?;
     let unpaid = bucket.rate.saturating_mul(u128::from(until.saturating_sub(now)));
-    let missing = open.missing.saturating_sub(bucket.units(cost).min(unpaid));
-    (missing > 0).then_some(State { missing, ..open })
+    bucket.missing(open.at, open.missing.saturating_sub(bucket.units(cost).min(unpaid)))
 }
 
 /// A quota in units of 1/W token. Amounts are at most 10¹² and windows 3.2·10¹⁵ µs, so that no product leaves 128 bits.
@@ -65,30 +66,44 @@ impl Bucket {
         u128::from(tokens) * self.window
     }
 
-    /// What is still missing at `now`; nothing is no state.
+    /// So much is missing at an instant; nothing is no state.
+    fn missing(&self, at: u64, missing: u128) -> Option<State> {
+        (missing > 0).then(|| State { at, missing, full_at: at.saturating_add(self.micros(missing)) })
+    }
+
+    /// What is still missing at `now`.
     fn refill(&self, state: Option<State>, now: u64) -> Option<State> {
-        let State { at, missing } = state?;
+        let State { at, missing, full_at } = state?;
         // A thread that read the clock a little earlier than the last one finds the bucket as that one left it.
         let now = now.max(at);
         let missing = missing.saturating_sub(self.rate * u128::from(now - at));
-        (missing > 0).then_some(State { at: now, missing })
+        (missing > 0 && now < full_at).then_some(State { at: now, missing, full_at })
     }
 
-    /// Time until `units` have been refilled. Nothing refills an amount of 0, and no promise is made about it.
-    fn until(&self, units: u128) -> Duration {
+    /// Microseconds until `units` have been refilled. Nothing refills an amount of 0, and no promise is made about it.
+    fn micros(&self, units: u128) -> u64 {
         let micros = if self.rate == 0 { 0 } else { units.div_ceil(self.rate) };
-        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        u64::try_from(micros).unwrap_or(u64::MAX)
     }
 
-    fn status(&self, missing: u128) -> Status {
+    /// Time until `units` of what is missing have been refilled, at the latest when the bucket is full anyway.
+    fn wait(&self, units: u128, open: State) -> Duration {
+        Duration::from_micros(self.micros(units).min(open.full_at - open.at))
+    }
+
+    fn status(&self, open: Option<State>) -> Status {
+        let limit = self.tokens(self.capacity);
+        let Some(open) = open else {
+            return Status { limit, remaining: limit, refill_after: None, reset_after: Duration::ZERO };
+        };
         // An override with a smaller burst can find more missing than it holds.
-        let whole = self.capacity.saturating_sub(missing) / self.window;
-        let to_next = (missing + (whole + 1) * self.window).saturating_sub(self.capacity);
+        let left = self.capacity.saturating_sub(open.missing);
+        let to_next = open.missing + (left / self.window + 1) * self.window - self.capacity;
         Status {
-            limit: self.tokens(self.capacity),
-            remaining: self.tokens(self.capacity.saturating_sub(missing)),
-            refill_after: (missing > 0 && self.rate > 0).then(|| self.until(to_next)),
-            reset_after: self.until(missing),
+            limit,
+            remaining: self.tokens(left),
+            refill_after: (self.rate > 0).then(|| self.wait(to_next, open)),
+            reset_after: self.wait(open.missing, open),
         }
     }
 

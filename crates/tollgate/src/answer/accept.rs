@@ -2,16 +2,25 @@
 
 use super::Media;
 
-/// The kind of body that the field lines of Accept like best; `default` where they like it as much, or fit none.
+/// The kind of body that the field lines of Accept like best. Of several liked alike, one that is named is meant more than
+/// one that a wildcard lets in; then `default` has the word, as it has where nothing fits.
 pub(super) fn choose(accept: &[&[u8]], default: Media) -> Media {
     let ranges: Vec<Range<'_>> =
         accept.iter().flat_map(|line| line.split(|byte| *byte == b',')).filter_map(Range::read).collect();
-    let quality = |media: Media| types_of(media).iter().map(|name| quality_of(name, &ranges)).max().unwrap_or(0);
-    let best = Media::ALL.into_iter().map(quality).max().unwrap_or(0);
-    if best == 0 || quality(default) == best {
+    let liking = |media: Media| types_of(media).iter().map(|name| liking_of(name, &ranges)).max().unwrap_or_default();
+    let best = Media::ALL.into_iter().map(liking).max().unwrap_or_default();
+    if best.quality == 0 || liking(default) == best {
         return default;
     }
-    Media::ALL.into_iter().find(|media| quality(*media) == best).unwrap_or(default)
+    Media::ALL.into_iter().find(|media| liking(*media) == best).unwrap_or(default)
+}
+
+/// How much a media type is liked: by its weight, then by how plainly it is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Liking {
+    /// In thousandths.
+    quality: u16,
+    specificity: u8,
 }
 
 /// The media types, with their main type, that a kind of body answers to.
@@ -23,10 +32,10 @@ fn types_of(media: Media) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// The quality of the most specific range that fits, in thousandths. No Accept at all likes everything.
-fn quality_of((main, name): &(&str, &str), ranges: &[Range<'_>]) -> u16 {
+/// What the most specific range that fits says. No Accept at all likes everything.
+fn liking_of((main, name): &(&str, &str), ranges: &[Range<'_>]) -> Liking {
     if ranges.is_empty() {
-        return 1_000;
+        return Liking { quality: 1_000, specificity: 0 };
     }
     let specificity = |range: &Range<'_>| {
         let media = range.media;
@@ -38,8 +47,10 @@ fn quality_of((main, name): &(&str, &str), ranges: &[Range<'_>]) -> u16 {
             (media == b"*/*").then_some(0)
         }
     };
-    let fitting = ranges.iter().filter_map(|range| specificity(range).map(|specificity| (specificity, range.quality)));
-    fitting.max().map_or(0, |(_, quality)| quality)
+    let fitting = ranges
+        .iter()
+        .filter_map(|range| specificity(range).map(|specificity| Liking { quality: range.quality, specificity }));
+    fitting.max_by_key(|liking| (liking.specificity, liking.quality)).unwrap_or_default()
 }
 
 struct Range<'a> {

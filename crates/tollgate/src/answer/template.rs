@@ -41,7 +41,10 @@ impl Template {
         let mut pieces = Vec::new();
         let mut rest = text;
         loop {
-            let first = PLACEHOLDERS.iter().filter_map(|(name, value)| Some((rest.find(name)?, name, value))).min_by_key(|found| found.0);
+            let first = PLACEHOLDERS
+                .iter()
+                .filter_map(|(name, value)| Some((rest.find(name)?, name, value)))
+                .min_by_key(|found| found.0);
             let Some((at, name, value)) = first else { break };
             pieces.push(Piece::Text(rest[..at].to_owned()));
             pieces.push(Piece::Value(*value));

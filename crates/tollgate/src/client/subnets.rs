@@ -61,7 +61,9 @@ impl fmt::Display for Subnets {
         for (i, entry) in entries.enumerate() {
             match i {
                 0 => write!(f, "{entry}")?,
-                SHOWN => return write!(f, " and {} more", self.v4.len() + self.v6.len() + usize::from(self.all) - SHOWN),
+                SHOWN => {
+                    return write!(f, " and {} more", self.v4.len() + self.v6.len() + usize::from(self.all) - SHOWN);
+                }
                 _ => write!(f, ", {entry}")?,
             }
         }

@@ -13,17 +13,11 @@ impl Size {
     pub(super) const ONE: Self = Self { nodes: 1, bytes: 0 };
 
     pub(super) fn of_text(text: &str) -> Self {
-        Self {
-            nodes: 1,
-            bytes: text.len(),
-        }
+        Self { nodes: 1, bytes: text.len() }
     }
 
     fn plus(self, other: Self) -> Self {
-        Self {
-            nodes: self.nodes.saturating_add(other.nodes),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
+        Self { nodes: self.nodes.saturating_add(other.nodes), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
     /// With what was added; `None` beyond the bounds.
@@ -39,9 +33,9 @@ pub(super) fn size_of(node: &Node) -> Size {
         Value::Null | Value::Mistaken => Size::ONE,
         Value::Scalar(scalar) => Size::of_text(&scalar.text),
         Value::List(items) => items.iter().map(size_of).fold(Size::ONE, Size::plus),
-        Value::Map(entries) => entries.iter().fold(Size::ONE, |sum, (key, entry)| {
-            sum.plus(Size::of_text(key)).plus(size_of(&entry.node))
-        }),
+        Value::Map(entries) => {
+            entries.iter().fold(Size::ONE, |sum, (key, entry)| sum.plus(Size::of_text(key)).plus(size_of(&entry.node)))
+        }
     }
 }
 
@@ -50,11 +44,7 @@ pub(super) fn depth_of(node: &Node) -> usize {
     1 + match &node.value {
         Value::Null | Value::Mistaken | Value::Scalar(_) => 0,
         Value::List(items) => items.iter().map(depth_of).max().unwrap_or(0),
-        Value::Map(entries) => entries
-            .values()
-            .map(|entry| depth_of(&entry.node))
-            .max()
-            .unwrap_or(0),
+        Value::Map(entries) => entries.values().map(|entry| depth_of(&entry.node)).max().unwrap_or(0),
     }
 }
 

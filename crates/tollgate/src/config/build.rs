@@ -19,11 +19,7 @@ impl Node {
     ///
     /// Returns `None` if no tree can be made of it; otherwise the parts with mistakes are [`Value::Mistaken`], so that
     /// the rest can still be read and all mistakes be reported at once.
-    pub(crate) fn parse(
-        source: &str,
-        variable: &dyn Fn(&str) -> Option<String>,
-        mistakes: &Mistakes,
-    ) -> Option<Self> {
+    pub(crate) fn parse(source: &str, variable: &dyn Fn(&str) -> Option<String>, mistakes: &Mistakes) -> Option<Self> {
         if let Err(mistake) = check_characters(source) {
             mistakes.push(mistake);
             return None;
@@ -63,13 +59,8 @@ impl<'a> Builder<'a> {
         self.next()?; // The end of the document.
         let (end, place) = self.next()?;
         if end != Event::StreamEnd {
-            let mistake = Mistake::error(
-                place,
-                "a second document starts here, and a policy file holds one",
-            );
-            self.mistakes.push(
-                mistake.with_help("remove the line --- or move what follows to a file of its own"),
-            );
+            let mistake = Mistake::error(place, "a second document starts here, and a policy file holds one");
+            self.mistakes.push(mistake.with_help("remove the line --- or move what follows to a file of its own"));
         }
         if matches!(root.value, Value::Null) {
             return self.empty();
@@ -78,12 +69,8 @@ impl<'a> Builder<'a> {
     }
 
     fn empty(&self) -> Option<Node> {
-        let mistake = Mistake::error(
-            Place::START,
-            "the file is empty: a policy file holds at least a list of rules",
-        );
-        self.mistakes
-            .push(mistake.with_help("start with `rules: [{ name: api, limit: 100/minute }]`"));
+        let mistake = Mistake::error(Place::START, "the file is empty: a policy file holds at least a list of rules");
+        self.mistakes.push(mistake.with_help("start with `rules: [{ name: api, limit: 100/minute }]`"));
         None
     }
 
@@ -101,9 +88,7 @@ impl<'a> Builder<'a> {
         self.check_depth(place, depth)?;
         let (value, anchor, tag) = match event {
             Event::Alias(anchor) => return self.alias(anchor, place, depth),
-            Event::Scalar(text, style, anchor, tag) => {
-                (self.scalar(&text, style, place)?, anchor, tag)
-            }
+            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, place)?, anchor, tag),
             Event::SequenceStart(anchor, tag) => (self.list(place, depth)?, anchor, tag),
             Event::MappingStart(anchor, tag) => (self.map(place, depth)?, anchor, tag),
             _ => {
@@ -135,11 +120,7 @@ impl<'a> Builder<'a> {
             None => (text.to_owned(), None),
         };
         self.spend(place, Size::of_text(&text))?;
-        Some(Value::Scalar(Scalar {
-            text,
-            plain,
-            written,
-        }))
+        Some(Value::Scalar(Scalar { text, plain, written }))
     }
 
     fn list(&mut self, place: Place, depth: usize) -> Option<Value> {
@@ -173,11 +154,8 @@ impl<'a> Builder<'a> {
                 map::Entry::Occupied(first) => {
                     let Place { line, column } = first.get().key_place;
                     let key = quoted(first.key());
-                    let message = format!(
-                        "the key {key} stands here again, first in line {line}, column {column}"
-                    );
-                    self.mistakes
-                        .push(Mistake::error(key_place, message).with_help("remove one of them"));
+                    let message = format!("the key {key} stands here again, first in line {line}, column {column}");
+                    self.mistakes.push(Mistake::error(key_place, message).with_help("remove one of them"));
                 }
             }
         }
@@ -188,13 +166,11 @@ impl<'a> Builder<'a> {
         let (text, style, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => (text, style, anchor, tag),
             Event::Alias(_) => {
-                self.mistakes
-                    .at(place, "a key cannot be an alias, expected a word");
+                self.mistakes.at(place, "a key cannot be an alias, expected a word");
                 return Some(None);
             }
             other => {
-                self.mistakes
-                    .at(place, "a key cannot be a list or a map, expected a word");
+                self.mistakes.at(place, "a key cannot be a list or a map, expected a word");
                 self.node(other, place, depth)?;
                 return Some(None);
             }
@@ -202,11 +178,7 @@ impl<'a> Builder<'a> {
         self.refuse_tag(place, tag.as_deref());
         self.spend(place, Size::of_text(&text))?;
         let key = text.into_owned();
-        let scalar = Scalar {
-            text: key.clone(),
-            plain: style == ScalarStyle::Plain,
-            written: None,
-        };
+        let scalar = Scalar { text: key.clone(), plain: style == ScalarStyle::Plain, written: None };
         let mistake = key_mistake(place, &scalar);
         let value = Value::Scalar(scalar);
         self.remember(anchor, &Node { place, value })?;
@@ -219,15 +191,10 @@ impl<'a> Builder<'a> {
 
     fn refuse_tag(&self, place: Place, tag: Option<&Tag>) {
         let Some(tag) = tag else { return };
-        let handle = if tag.is_yaml_core_schema() {
-            "!!"
-        } else {
-            &tag.handle
-        };
+        let handle = if tag.is_yaml_core_schema() { "!!" } else { &tag.handle };
         let tag = quoted(&format!("{handle}{}", tag.suffix));
         let mistake = Mistake::error(place, format!("the tag {tag} says nothing to a policy"));
-        self.mistakes
-            .push(mistake.with_help("remove it; quotes make a text of any value"));
+        self.mistakes.push(mistake.with_help("remove it; quotes make a text of any value"));
     }
 
     fn remember(&mut self, anchor: usize, node: &Node) -> Option<()> {
@@ -242,12 +209,8 @@ impl<'a> Builder<'a> {
 
     fn alias(&mut self, anchor: usize, place: Place, depth: usize) -> Option<Node> {
         let Some((node, size)) = self.anchors.get(&anchor) else {
-            self.mistakes
-                .at(place, "an alias cannot stand inside of what it repeats");
-            return Some(Node {
-                place,
-                value: Value::Mistaken,
-            });
+            self.mistakes.at(place, "an alias cannot stand inside of what it repeats");
+            return Some(Node { place, value: Value::Mistaken });
         };
         let (node, size) = (node.clone(), *size);
         self.spend(place, size)?;
@@ -260,8 +223,7 @@ impl<'a> Builder<'a> {
             return Some(());
         }
         let message = format!("lists and maps are nested more than {MAX_DEPTH} deep here");
-        self.mistakes
-            .push(Mistake::error(place, message).with_help("a policy needs fewer than ten"));
+        self.mistakes.push(Mistake::error(place, message).with_help("a policy needs fewer than ten"));
         None
     }
 
@@ -270,13 +232,9 @@ impl<'a> Builder<'a> {
             self.spent = spent;
             return Some(());
         }
-        let message = format!(
-            "the file grows beyond {MAX_NODES} values or {MAX_TEXT_BYTES} bytes of text here"
-        );
-        let help =
-            "move lists of addresses to files of their own, and use fewer aliases and variables";
-        self.mistakes
-            .push(Mistake::error(place, message).with_help(help));
+        let message = format!("the file grows beyond {MAX_NODES} values or {MAX_TEXT_BYTES} bytes of text here");
+        let help = "move lists of addresses to files of their own, and use fewer aliases and variables";
+        self.mistakes.push(Mistake::error(place, message).with_help(help));
         None
     }
 }
@@ -305,24 +263,18 @@ fn key_mistake(place: Place, key: &Scalar) -> Option<Mistake> {
 
 fn variable_mistake(place: Place, error: &VariableError) -> Mistake {
     match error {
-        VariableError::Unset(name) => Mistake::error(
-            place,
-            format!("the environment variable {} is not set", quoted(name)),
-        )
-        .with_help("set it, or write $${ for the two characters ${ themselves"),
-        VariableError::Misnamed(name) => Mistake::error(
-            place,
-            format!(
-                "${{…}} cannot hold {}, expected the name of a variable",
-                quoted(name)
-            ),
-        )
-        .with_help("write $${ for the two characters ${ themselves"),
-        VariableError::TooLong => Mistake::error(
-            place,
-            format!("the variables make more than {MAX_TEXT_BYTES} bytes of this text"),
-        )
-        .with_help("use fewer or shorter ones"),
+        VariableError::Unset(name) => {
+            Mistake::error(place, format!("the environment variable {} is not set", quoted(name)))
+                .with_help("set it, or write $${ for the two characters ${ themselves")
+        }
+        VariableError::Misnamed(name) => {
+            Mistake::error(place, format!("${{…}} cannot hold {}, expected the name of a variable", quoted(name)))
+                .with_help("write $${ for the two characters ${ themselves")
+        }
+        VariableError::TooLong => {
+            Mistake::error(place, format!("the variables make more than {MAX_TEXT_BYTES} bytes of this text"))
+                .with_help("use fewer or shorter ones")
+        }
         VariableError::Unclosed => Mistake::error(place, "${ without its }, expected ${NAME}")
             .with_help("write $${ for the two characters ${ themselves"),
     }
@@ -359,17 +311,10 @@ mod tests {
             Value::Mistaken => "?".to_owned(),
             Value::Scalar(scalar) if scalar.plain => scalar.text.clone(),
             Value::Scalar(scalar) => format!("'{}'", scalar.text),
-            Value::List(items) => format!(
-                "[{}]",
-                items.iter().map(shown).collect::<Vec<_>>().join(", ")
-            ),
+            Value::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
             Value::Map(entries) => {
-                let shown =
-                    |(key, entry): (&String, &Entry)| format!("{key}: {}", shown(&entry.node));
-                format!(
-                    "{{{}}}",
-                    entries.iter().map(shown).collect::<Vec<_>>().join(", ")
-                )
+                let shown = |(key, entry): (&String, &Entry)| format!("{key}: {}", shown(&entry.node));
+                format!("{{{}}}", entries.iter().map(shown).collect::<Vec<_>>().join(", "))
             }
         };
         format!("{value}@{line}:{column}")
@@ -378,38 +323,22 @@ mod tests {
     fn check(source: &str, expected: &str) {
         let (node, mistakes) = parse(source);
         assert!(mistakes.is_empty(), "{source}: {mistakes:?}");
-        assert_eq!(
-            shown(&node.expect("no mistake, so there is a tree")),
-            expected,
-            "{source}"
-        );
+        assert_eq!(shown(&node.expect("no mistake, so there is a tree")), expected, "{source}");
     }
 
     fn check_mistake(source: &str, line: usize, column: usize, part: &str) {
         let (_, mistakes) = parse(source);
-        let [mistake] = mistakes.as_slice() else {
-            panic!("{source}: {mistakes:#?}")
-        };
-        assert_eq!(
-            (mistake.line, mistake.column),
-            (line, column),
-            "{source}: {mistake:#?}"
-        );
+        let [mistake] = mistakes.as_slice() else { panic!("{source}: {mistakes:#?}") };
+        assert_eq!((mistake.line, mistake.column), (line, column), "{source}: {mistake:#?}");
         assert!(mistake.message.contains(part), "{source}: {mistake:#?}");
     }
 
     #[test]
     fn keeps_places_and_what_was_written() {
-        check(
-            "a: 5/hour\nb: [1, \"true\", true]\n",
-            "{a: 5/hour@1:4, b: [1@2:5, 'true'@2:8, true@2:16]@2:4}@1:1",
-        );
+        check("a: 5/hour\nb: [1, \"true\", true]\n", "{a: 5/hour@1:4, b: [1@2:5, 'true'@2:8, true@2:16]@2:4}@1:1");
         check("é: x\n", "{é: x@1:4}@1:1");
         check("\u{feff}a: 1\r\nb: 2\r\n", "{a: 1@1:4, b: 2@2:4}@1:1");
-        check(
-            "a:\nb: ~\nc: ''\n",
-            "{a: null@1:2, b: null@2:4, c: ''@3:4}@1:1",
-        );
+        check("a:\nb: ~\nc: ''\n", "{a: null@1:2, b: null@2:4, c: ''@3:4}@1:1");
         check("1: a\n\"true\": b\n", "{1: a@1:4, true: b@2:9}@1:1");
         check("%YAML 1.2\n---\na: 1\n...\n", "{a: 1@3:4}@3:1");
     }
@@ -422,18 +351,8 @@ mod tests {
 
     #[test]
     fn an_alias_inside_of_itself_is_a_mistake() {
-        check_mistake(
-            "a: &x [*x]\n",
-            1,
-            8,
-            "cannot stand inside of what it repeats",
-        );
-        check_mistake(
-            "a: &x { b: { c: *x } }\n",
-            1,
-            17,
-            "cannot stand inside of what it repeats",
-        );
+        check_mistake("a: &x [*x]\n", 1, 8, "cannot stand inside of what it repeats");
+        check_mistake("a: &x { b: { c: *x } }\n", 1, 17, "cannot stand inside of what it repeats");
     }
 
     #[test]
@@ -469,16 +388,9 @@ mod tests {
 
     #[test]
     fn depth_is_bounded_with_and_without_aliases() {
-        let nested = |depth: usize, inner: &str| {
-            format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth))
-        };
+        let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(&nested(MAX_DEPTH - 1, "x")).0.is_some());
-        check_mistake(
-            &nested(MAX_DEPTH, "x"),
-            1,
-            MAX_DEPTH + 1,
-            "nested more than 64 deep",
-        );
+        check_mistake(&nested(MAX_DEPTH, "x"), 1, MAX_DEPTH + 1, "nested more than 64 deep");
         assert!(parse(&nested(100_000, "")).0.is_none());
         assert!(parse(&"- ".repeat(100_000)).0.is_none());
         let aliased = format!("- &x {}\n- {}\n", nested(40, "x"), nested(40, "*x"));
@@ -492,12 +404,7 @@ mod tests {
 
     #[test]
     fn a_key_stands_once_in_a_map() {
-        check_mistake(
-            "a: 1\nb: 2\n\"a\": 3\n",
-            3,
-            1,
-            "the key \"a\" stands here again, first in line 1, column 1",
-        );
+        check_mistake("a: 1\nb: 2\n\"a\": 3\n", 3, 1, "the key \"a\" stands here again, first in line 1, column 1");
         let (node, _) = parse("a: 1\na: 2\n");
         assert_eq!(node.as_ref().map(shown).as_deref(), Some("{a: 1@1:4}@1:1"));
     }
@@ -521,14 +428,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_told_what_a_policy_holds() {
-        for source in [
-            "",
-            "\n\n",
-            "# only a comment\n",
-            "---\n",
-            "---\n...\n",
-            "~\n",
-        ] {
+        for source in ["", "\n\n", "# only a comment\n", "---\n", "---\n...\n", "~\n"] {
             check_mistake(source, 1, 1, "a policy file holds at least a list of rules");
         }
     }
@@ -553,10 +453,7 @@ mod tests {
         check("${SECRET}: a\n", "{${SECRET}: a@1:12}@1:1");
         let (node, _) = parse("${TRUE}\n");
         let node = node.expect("it is a text");
-        assert_eq!(
-            (node.literal_bool(), node.found()),
-            (None, "\"${TRUE}\"".to_owned())
-        );
+        assert_eq!((node.literal_bool(), node.found()), (None, "\"${TRUE}\"".to_owned()));
     }
 
     #[test]
@@ -565,10 +462,7 @@ mod tests {
         check_mistake("a: \"${SECRET\"\n", 1, 4, "${ without its }");
         check_mistake("a: ${A-B}\n", 1, 4, "cannot hold \"A-B\"");
         let (node, _) = parse("a: ${UNSET}\nb: 1\n");
-        assert_eq!(
-            node.as_ref().map(shown).as_deref(),
-            Some("{a: ?@1:4, b: 1@2:4}@1:1")
-        );
+        assert_eq!(node.as_ref().map(shown).as_deref(), Some("{a: ?@1:4, b: 1@2:4}@1:1"));
     }
 
     #[test]
@@ -584,11 +478,7 @@ mod tests {
             ("true", Some("true")),
             ("'true'", Some("\"true\"")),
         ] {
-            assert_eq!(
-                parse(source).0.map(|node| node.found()).as_deref(),
-                expected,
-                "{source}"
-            );
+            assert_eq!(parse(source).0.map(|node| node.found()).as_deref(), expected, "{source}");
         }
     }
 

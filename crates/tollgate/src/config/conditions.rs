@@ -104,7 +104,9 @@ fn listeners(field: Field<'_>, context: &Context<'_>) -> Option<Vec<String>> {
 fn user(field: Field<'_>, context: &Context<'_>) -> Option<bool> {
     let user = field.boolean()?;
     if context.user.is_none() {
-        field.mistakes.at(field.place(), "user: nothing tells users from guests, expected `user:` at the top of the file");
+        field
+            .mistakes
+            .at(field.place(), "user: nothing tells users from guests, expected `user:` at the top of the file");
     }
     Some(user)
 }

@@ -47,9 +47,7 @@ pub(super) fn quoted(text: &str) -> String {
 /// Lines as the parser counts them: `\n`, `\r\n` and `\r` each end one, and a byte order mark stands outside.
 fn nth_line(source: &str, line: usize) -> Option<&str> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-    let mut lines = source
-        .split('\n')
-        .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+    let mut lines = source.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
     lines.nth(line.checked_sub(1)?)
 }
 
@@ -60,15 +58,8 @@ fn harmless_char(c: char) -> char {
         '\0'..='\u{1f}' => char::from_u32('\u{2400}' as u32 + c as u32).unwrap_or('\u{fffd}'),
         '\u{7f}' => '\u{2421}',
         // Further controls, invisible characters, and those that turn the writing direction.
-        '\u{80}'..='\u{9f}'
-        | '\u{ad}'
-        | '\u{61c}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}' => '\u{fffd}',
-        '\u{2060}'..='\u{206f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}' => '\u{fffd}',
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => '\u{fffd}',
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}' => '\u{fffd}',
         _ => c,
     }
 }
@@ -77,23 +68,11 @@ fn harmless_char(c: char) -> char {
 /// combining marks. A character missed here moves the caret by one, which is why no crate is asked.
 fn width(c: char) -> usize {
     match c {
-        '\u{300}'..='\u{36f}'
-        | '\u{483}'..='\u{489}'
-        | '\u{591}'..='\u{5bd}'
-        | '\u{64b}'..='\u{65f}' => 0,
-        '\u{1ab0}'..='\u{1aff}'
-        | '\u{1dc0}'..='\u{1dff}'
-        | '\u{20d0}'..='\u{20ff}'
-        | '\u{3099}'..='\u{309a}' => 0,
+        '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{591}'..='\u{5bd}' | '\u{64b}'..='\u{65f}' => 0,
+        '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{3099}'..='\u{309a}' => 0,
         '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' => 0,
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{303e}'
-        | '\u{3041}'..='\u{a4cf}'
-        | '\u{a960}'..='\u{a97f}' => 2,
-        '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}' => 2,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' => 2,
+        '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' => 2,
         '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1f64f}' | '\u{1f680}'..='\u{1f6ff}' => 2,
         '\u{1f900}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
         _ => 1,
@@ -144,31 +123,18 @@ mod tests {
     fn cuts_a_long_line_around_the_caret() {
         let line = format!("{}X{}", "a".repeat(1000), "b".repeat(1000));
         let excerpt = Excerpt::of(&line, 1, 1001).expect("the line has text");
-        assert_eq!(
-            excerpt.text,
-            format!(
-                "…{}X{}…",
-                "a".repeat(SHOWN_BEFORE),
-                "b".repeat(SHOWN_AFTER - 1)
-            )
-        );
+        assert_eq!(excerpt.text, format!("…{}X{}…", "a".repeat(SHOWN_BEFORE), "b".repeat(SHOWN_AFTER - 1)));
         assert_eq!(excerpt.caret, SHOWN_BEFORE + 1);
     }
 
     #[test]
     fn replaces_what_a_terminal_obeys() {
-        assert_eq!(
-            harmless("\u{1b}[31m\u{7f}\u{9b}\u{202e}\n\t"),
-            "␛[31m␡\u{fffd}\u{fffd}␊ "
-        );
+        assert_eq!(harmless("\u{1b}[31m\u{7f}\u{9b}\u{202e}\n\t"), "␛[31m␡\u{fffd}\u{fffd}␊ ");
     }
 
     #[test]
     fn cuts_what_it_quotes() {
         assert_eq!(quoted("5/hour"), "\"5/hour\"");
-        assert_eq!(
-            quoted(&"é".repeat(500)),
-            format!("\"{}…\"", "é".repeat(MAX_QUOTED))
-        );
+        assert_eq!(quoted(&"é".repeat(500)), format!("\"{}…\"", "é".repeat(MAX_QUOTED)));
     }
 }

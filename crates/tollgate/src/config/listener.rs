@@ -22,13 +22,7 @@ pub struct Listener {
 impl Listener {
     /// A listener as the file's defaults make it.
     pub fn new(address: SocketAddr) -> Self {
-        Self {
-            name: None,
-            address,
-            upstream: None,
-            timeouts: Timeouts::default(),
-            limits: ListenerLimits::default(),
-        }
+        Self { name: None, address, upstream: None, timeouts: Timeouts::default(), limits: ListenerLimits::default() }
     }
 }
 

@@ -62,35 +62,20 @@ impl Mistake {
 
     pub(crate) fn error(place: Place, message: impl Into<String>) -> Self {
         let Place { line, column } = place;
-        Self {
-            severity: Severity::Error,
-            line,
-            column,
-            message: message.into(),
-            help: None,
-        }
+        Self { severity: Severity::Error, line, column, message: message.into(), help: None }
     }
 
     pub(crate) fn warning(place: Place, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(place, message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(place, message) }
     }
 
     #[must_use]
     pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
-        Self {
-            help: Some(help.into()),
-            ..self
-        }
+        Self { help: Some(help.into()), ..self }
     }
 
     fn place(&self) -> Place {
-        Place {
-            line: self.line,
-            column: self.column,
-        }
+        Place { line: self.line, column: self.column }
     }
 }
 
@@ -143,11 +128,7 @@ impl Mistakes {
     /// Whether the file cannot be used.
     pub(crate) fn has_errors(&self) -> bool {
         // An error is omitted only when errors alone are kept, so the kept ones tell.
-        self.gathered
-            .borrow()
-            .kept
-            .iter()
-            .any(|mistake| mistake.severity == Severity::Error)
+        self.gathered.borrow().kept.iter().any(|mistake| mistake.severity == Severity::Error)
     }
 
     /// All of them in the order of the file, the last one counting those that were too many.
@@ -160,11 +141,7 @@ impl Mistakes {
                 Severity::Warning => "warning",
             };
             let plural = if count == 1 { "" } else { "s" };
-            Mistake {
-                message: format!("and {count} more {noun}{plural}"),
-                help: None,
-                ..first
-            }
+            Mistake { message: format!("and {count} more {noun}{plural}"), help: None, ..first }
         }));
         kept
     }
@@ -184,14 +161,8 @@ impl Gathered {
         self.kept.dedup();
         let excess = self.kept.split_off(self.kept.len().min(MAX_MISTAKES));
         let count = excess.len() + self.omitted.as_ref().map_or(0, |(_, count)| *count);
-        let first = excess
-            .into_iter()
-            .next()
-            .into_iter()
-            .chain(self.omitted.map(|(first, _)| first));
-        self.omitted = first
-            .min_by(|a, b| rank(a).cmp(&rank(b)))
-            .map(|first| (first, count));
+        let first = excess.into_iter().next().into_iter().chain(self.omitted.map(|(first, _)| first));
+        self.omitted = first.min_by(|a, b| rank(a).cmp(&rank(b))).map(|first| (first, count));
         self
     }
 }
@@ -215,8 +186,7 @@ mod tests {
     #[test]
     fn shows_the_line_and_points_at_the_column() {
         let source = "rules:\n  - name: a\n    limit: 5/fortnight\n";
-        let mistake = Mistake::error(place(3, 12), "limit \"5/fortnight\": expected a unit")
-            .with_help("write 14 days");
+        let mistake = Mistake::error(place(3, 12), "limit \"5/fortnight\": expected a unit").with_help("write 14 days");
         assert_eq!(
             mistake.render("tollgate.yaml", source),
             "tollgate.yaml:3:12: limit \"5/fortnight\": expected a unit\n\
@@ -234,13 +204,9 @@ mod tests {
 
     #[test]
     fn nothing_in_a_mistake_reaches_the_terminal_as_an_escape() {
-        let shown = Mistake::error(place(1, 5), "bad \u{1b}[2J\ntext")
-            .render("\u{9b}f", "a: \u{1b}[31mred");
+        let shown = Mistake::error(place(1, 5), "bad \u{1b}[2J\ntext").render("\u{9b}f", "a: \u{1b}[31mred");
         assert_eq!(shown.lines().count(), 3);
-        assert!(
-            !shown.contains(|c: char| c.is_control() && c != '\n'),
-            "{shown:?}"
-        );
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
 
     #[test]
@@ -250,11 +216,7 @@ mod tests {
         mistakes.at(place(3, 2), "b");
         mistakes.at(place(3, 1), "a");
         mistakes.at(place(3, 2), "b");
-        let messages: Vec<_> = mistakes
-            .finish()
-            .into_iter()
-            .map(|mistake| mistake.message)
-            .collect();
+        let messages: Vec<_> = mistakes.finish().into_iter().map(|mistake| mistake.message).collect();
         assert_eq!(messages, ["a", "b", "w"]);
     }
 
@@ -268,10 +230,7 @@ mod tests {
         assert_eq!(all.len(), MAX_MISTAKES + 1);
         assert_eq!(all[0].line, 1);
         assert_eq!(all[MAX_MISTAKES].line, MAX_MISTAKES + 1);
-        assert_eq!(
-            all[MAX_MISTAKES].message,
-            format!("and {} more mistakes", MAX_MISTAKES * 4 + 7)
-        );
+        assert_eq!(all[MAX_MISTAKES].message, format!("and {} more mistakes", MAX_MISTAKES * 4 + 7));
     }
 
     #[test]
@@ -288,9 +247,6 @@ mod tests {
         assert!(mistakes.has_errors());
         let all = mistakes.finish();
         assert!(all.iter().any(|mistake| mistake.message == "e"));
-        assert_eq!(
-            all.last().map(|last| last.message.as_str()),
-            Some("and 1899 more warnings")
-        );
+        assert_eq!(all.last().map(|last| last.message.as_str()), Some("and 1899 more warnings"));
     }
 }

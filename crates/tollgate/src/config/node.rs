@@ -51,11 +51,7 @@ impl Node {
             Value::Null | Value::Mistaken => "nothing".to_owned(),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
-            Value::Scalar(scalar)
-                if scalar.literal_bool().is_some() || scalar.literal_integer() =>
-            {
-                scalar.text.clone()
-            }
+            Value::Scalar(scalar) if scalar.literal_bool().is_some() || scalar.literal_integer() => scalar.text.clone(),
             Value::Scalar(scalar) => quoted(scalar.shown()),
         }
     }

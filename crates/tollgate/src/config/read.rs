@@ -26,11 +26,7 @@ impl<'a> Field<'a> {
 
     /// For a value of the right kind that means nothing: `limit "5/fortnight": expected a unit`.
     pub(crate) fn wrong(self, why: impl std::fmt::Display) {
-        let Self {
-            name,
-            node,
-            mistakes,
-        } = self;
+        let Self { name, node, mistakes } = self;
         mistakes.at(node.place, format!("{name} {}: {why}", node.found()));
     }
 
@@ -46,13 +42,9 @@ impl<'a> Field<'a> {
     /// The keys of a map, `noun` being what it describes: "a rule".
     pub(crate) fn fields(self, noun: &'static str) -> Option<Fields<'a>> {
         match &self.node.value {
-            Value::Map(entries) => Some(Fields {
-                noun,
-                place: self.node.place,
-                entries,
-                asked: Vec::new(),
-                mistakes: self.mistakes,
-            }),
+            Value::Map(entries) => {
+                Some(Fields { noun, place: self.node.place, entries, asked: Vec::new(), mistakes: self.mistakes })
+            }
             _ => self.expected(format_args!("{noun} as a map of keys and values")),
         }
     }
@@ -64,11 +56,7 @@ impl<'a> Field<'a> {
         };
         let named = |(name, entry): (&'a String, &'a Entry)| NamedField {
             key_place: entry.key_place,
-            field: Field {
-                name,
-                node: &entry.node,
-                ..self
-            },
+            field: Field { name, node: &entry.node, ..self },
         };
         Some(entries.iter().map(named).collect())
     }
@@ -128,10 +116,7 @@ impl<'a> Field<'a> {
         let chosen = choices.iter().find(|(word, _)| *word == scalar.text);
         if chosen.is_none() {
             match did_you_mean(scalar.shown(), words.iter().copied()) {
-                Some(close) => self.wrong(format_args!(
-                    "expected {}, did you mean \"{close}\"?",
-                    either(&words)
-                )),
+                Some(close) => self.wrong(format_args!("expected {}, did you mean \"{close}\"?", either(&words))),
                 None => self.wrong(format_args!("expected {}", either(&words))),
             }
         }
@@ -172,23 +157,12 @@ impl<'a> Field<'a> {
         };
         match bytes {
             Some(bytes) if range.contains(&bytes) => Some(bytes),
-            _ => self.expected(format_args!(
-                "a size from {} to {} bytes",
-                range.start(),
-                range.end()
-            )),
+            _ => self.expected(format_args!("a size from {} to {} bytes", range.start(), range.end())),
         }
     }
 
-    fn items<T>(
-        self,
-        items: &'a [Node],
-        mut read: impl FnMut(Field<'a>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let all: Vec<Option<T>> = items
-            .iter()
-            .map(|node| read(Field { node, ..self }))
-            .collect();
+    fn items<T>(self, items: &'a [Node], mut read: impl FnMut(Field<'a>) -> Option<T>) -> Option<Vec<T>> {
+        let all: Vec<Option<T>> = items.iter().map(|node| read(Field { node, ..self })).collect();
         all.into_iter().collect()
     }
 
@@ -205,28 +179,17 @@ impl<'a> Field<'a> {
         if scalar.plain {
             return Some(&scalar.text);
         }
-        self.expected_with_help(
-            format_args!("{expected} without quotes"),
-            "remove the quotes",
-        )
+        self.expected_with_help(format_args!("{expected} without quotes"), "remove the quotes")
     }
 
-    fn expected_with_help<T>(
-        self,
-        expected: impl std::fmt::Display,
-        help: impl Into<String>,
-    ) -> Option<T> {
-        self.mistakes
-            .push(self.unexpected(expected).with_help(help));
+    fn expected_with_help<T>(self, expected: impl std::fmt::Display, help: impl Into<String>) -> Option<T> {
+        self.mistakes.push(self.unexpected(expected).with_help(help));
         None
     }
 
     fn unexpected(self, expected: impl std::fmt::Display) -> Mistake {
         let Self { name, node, .. } = self;
-        Mistake::error(
-            node.place,
-            format!("{name}: expected {expected}, found {}", node.found()),
-        )
+        Mistake::error(node.place, format!("{name}: expected {expected}, found {}", node.found()))
     }
 }
 
@@ -260,44 +223,27 @@ impl<'a> Fields<'a> {
     pub(crate) fn optional(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.asked.push(key);
         let entry = self.entries.get(key)?;
-        Some(Field {
-            name: key,
-            node: &entry.node,
-            mistakes: self.mistakes,
-        })
+        Some(Field { name: key, node: &entry.node, mistakes: self.mistakes })
     }
 
     /// The value of a key that may not.
     pub(crate) fn required(&mut self, key: &'static str) -> Option<Field<'a>> {
         let field = self.optional(key);
         if field.is_none() {
-            self.mistakes
-                .at(self.place, format!("{} needs the key \"{key}\"", self.noun));
+            self.mistakes.at(self.place, format!("{} needs the key \"{key}\"", self.noun));
         }
         field
     }
 
     /// Every key that was not asked for is a mistake.
     pub(crate) fn finish(self) {
-        let Self {
-            noun,
-            mistakes,
-            entries,
-            asked,
-            ..
-        } = self;
-        for (key, entry) in entries
-            .iter()
-            .filter(|(key, _)| !asked.contains(&key.as_str()))
-        {
+        let Self { noun, mistakes, entries, asked, .. } = self;
+        for (key, entry) in entries.iter().filter(|(key, _)| !asked.contains(&key.as_str())) {
             let remedy = match did_you_mean(key, asked.iter().copied()) {
                 Some(close) => format!("did you mean \"{close}\"?"),
                 None => format!("expected {}", either(&asked)),
             };
-            mistakes.at(
-                entry.key_place,
-                format!("unknown key {} in {noun}, {remedy}", quoted(key)),
-            );
+            mistakes.at(entry.key_place, format!("unknown key {} in {noun}, {remedy}", quoted(key)));
         }
     }
 }
@@ -319,9 +265,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((digits(number)?, unit))
 }
@@ -342,11 +286,7 @@ mod tests {
             _ => None,
         };
         let node = Node::parse(source, &variable, &mistakes).expect("the test's source is YAML");
-        let read = read(Field {
-            name: "x",
-            node: &node,
-            mistakes: &mistakes,
-        });
+        let read = read(Field { name: "x", node: &node, mistakes: &mistakes });
         (read, mistakes.finish())
     }
 
@@ -355,26 +295,8 @@ mod tests {
         let (read, mistakes) = reading(source, read);
         match (read, mistakes.as_slice()) {
             (Some(value), []) => Ok(value),
-            (
-                None,
-                [
-                    Mistake {
-                        message,
-                        help: None,
-                        ..
-                    },
-                ],
-            ) => Err(message.clone()),
-            (
-                None,
-                [
-                    Mistake {
-                        message,
-                        help: Some(help),
-                        ..
-                    },
-                ],
-            ) => Err(format!("{message}; {help}")),
+            (None, [Mistake { message, help: None, .. }]) => Err(message.clone()),
+            (None, [Mistake { message, help: Some(help), .. }]) => Err(format!("{message}; {help}")),
             (read, mistakes) => panic!("{source}: {} and {mistakes:#?}", read.is_some()),
         }
     }
@@ -386,36 +308,21 @@ mod tests {
     #[test]
     fn reads_texts() {
         let check = |source: &str, expected: Result<&str, String>| {
-            assert_eq!(
-                answer(source, |field| field.text().map(str::to_owned)),
-                expected.map(str::to_owned)
-            );
+            assert_eq!(answer(source, |field| field.text().map(str::to_owned)), expected.map(str::to_owned));
         };
         check("5/hour", Ok("5/hour"));
         check("5", Ok("5"));
         check("''", Ok(""));
         check("'true'", Ok("true"));
         check("${TRUE}", Ok("true"));
-        check(
-            "true",
-            wrong("x: expected text, found true; write \"true\" in quotes if the word is meant"),
-        );
+        check("true", wrong("x: expected text, found true; write \"true\" in quotes if the word is meant"));
         check("[a]", wrong("x: expected text, found a list"));
     }
 
     #[test]
     fn says_that_nothing_was_found() {
-        let text = |field: Field<'_>| {
-            field
-                .fields("a rule")?
-                .required("a")?
-                .text()
-                .map(str::to_owned)
-        };
-        assert_eq!(
-            answer("a:\n", text),
-            wrong("a: expected text, found nothing")
-        );
+        let text = |field: Field<'_>| field.fields("a rule")?.required("a")?.text().map(str::to_owned);
+        assert_eq!(answer("a:\n", text), wrong("a: expected text, found nothing"));
     }
 
     #[test]
@@ -428,10 +335,7 @@ mod tests {
         check("${TRUE}", Ok(true));
         check("yes", wrong("x: expected true or false, found \"yes\""));
         check("1", wrong("x: expected true or false, found 1"));
-        check(
-            "'true'",
-            wrong("x: expected true or false without quotes, found \"true\"; remove the quotes"),
-        );
+        check("'true'", wrong("x: expected true or false without quotes, found \"true\"; remove the quotes"));
     }
 
     #[test]
@@ -439,11 +343,7 @@ mod tests {
         let check = |source: &str, expected: Result<u64, String>| {
             assert_eq!(answer(source, |field| field.integer(1..=100)), expected);
         };
-        let refused = |found: &str| {
-            Err(format!(
-                "x: expected a whole number from 1 to 100, found {found}"
-            ))
-        };
+        let refused = |found: &str| Err(format!("x: expected a whole number from 1 to 100, found {found}"));
         check("1", Ok(1));
         check("100", Ok(100));
         check("${FIVE}", Ok(5));
@@ -455,45 +355,27 @@ mod tests {
         check("1.0", refused("\"1.0\""));
         check("1_0", refused("\"1_0\""));
         check("99999999999999999999", refused("99999999999999999999"));
-        check(
-            "'5'",
-            wrong(
-                "x: expected a whole number from 1 to 100 without quotes, found \"5\"; remove the quotes",
-            ),
-        );
+        check("'5'", wrong("x: expected a whole number from 1 to 100 without quotes, found \"5\"; remove the quotes"));
     }
 
     #[test]
     fn reads_durations() {
         let check = |source: &str, expected: Result<u128, String>| {
-            let milliseconds =
-                |field: Field<'_>| field.duration().map(|duration| duration.as_millis());
+            let milliseconds = |field: Field<'_>| field.duration().map(|duration| duration.as_millis());
             assert_eq!(answer(source, milliseconds), expected);
         };
-        let refused = |found: &str| {
-            Err(format!(
-                "x: expected a duration such as 100ms, 10s, 5m or 1h, found {found}"
-            ))
-        };
+        let refused = |found: &str| Err(format!("x: expected a duration such as 100ms, 10s, 5m or 1h, found {found}"));
         check("100ms", Ok(100));
         check("10s", Ok(10_000));
         check("'5m'", Ok(300_000));
         check("1h", Ok(3_600_000));
         check("8760h", Ok(31_536_000_000));
-        check(
-            "8761h",
-            wrong("x: expected a duration of at most 8760h, a year, found \"8761h\""),
-        );
+        check("8761h", wrong("x: expected a duration of at most 8760h, a year, found \"8761h\""));
         check(
             "18446744073709551615h",
-            wrong(
-                "x: expected a duration of at most 8760h, a year, found \"18446744073709551615h\"",
-            ),
+            wrong("x: expected a duration of at most 8760h, a year, found \"18446744073709551615h\""),
         );
-        check(
-            "0s",
-            wrong("x: expected a duration above zero, found \"0s\""),
-        );
+        check("0s", wrong("x: expected a duration above zero, found \"0s\""));
         check("10", refused("10; put a unit behind the number"));
         check("10 s", refused("\"10 s\""));
         check("s", refused("\"s\""));
@@ -512,68 +394,34 @@ mod tests {
         check("1MiB", Ok(1 << 20));
         check("1GiB", Ok(1 << 30));
         check("512", Ok(512));
-        check(
-            "2GiB",
-            wrong("x: expected a size from 1 to 1073741824 bytes, found \"2GiB\""),
-        );
-        check(
-            "0",
-            wrong("x: expected a size from 1 to 1073741824 bytes, found 0"),
-        );
+        check("2GiB", wrong("x: expected a size from 1 to 1073741824 bytes, found \"2GiB\""));
+        check("0", wrong("x: expected a size from 1 to 1073741824 bytes, found 0"));
         check(
             "18446744073709551615KiB",
-            wrong(
-                "x: expected a size from 1 to 1073741824 bytes, found \"18446744073709551615KiB\"",
-            ),
+            wrong("x: expected a size from 1 to 1073741824 bytes, found \"18446744073709551615KiB\""),
         );
-        check(
-            "64K",
-            wrong("x: expected a size such as 64KiB, 1MiB or 512 (bytes), found \"64K\""),
-        );
+        check("64K", wrong("x: expected a size such as 64KiB, 1MiB or 512 (bytes), found \"64K\""));
     }
 
     #[test]
     fn reads_one_of_a_few_words() {
         let check = |source: &str, expected: Result<u8, String>| {
-            assert_eq!(
-                answer(source, |field| field.one_of(&[
-                    ("enforce", 1),
-                    ("shadow", 2),
-                    ("off", 3)
-                ])),
-                expected
-            );
+            assert_eq!(answer(source, |field| field.one_of(&[("enforce", 1), ("shadow", 2), ("off", 3)])), expected);
         };
         check("shadow", Ok(2));
         check("'off'", Ok(3));
-        check(
-            "shadwo",
-            wrong("x \"shadwo\": expected one of enforce, shadow, off, did you mean \"shadow\"?"),
-        );
-        check(
-            "permit",
-            wrong("x \"permit\": expected one of enforce, shadow, off"),
-        );
-        check(
-            "[off]",
-            wrong("x: expected one of enforce, shadow, off, found a list"),
-        );
+        check("shadwo", wrong("x \"shadwo\": expected one of enforce, shadow, off, did you mean \"shadow\"?"));
+        check("permit", wrong("x \"permit\": expected one of enforce, shadow, off"));
+        check("[off]", wrong("x: expected one of enforce, shadow, off, found a list"));
     }
 
     #[test]
     fn reads_lists_and_what_stands_for_them() {
-        let list_or_one = |source: &str| {
-            answer(source, |field| {
-                field.list_or_one(|item| item.integer(1..=9))
-            })
-        };
+        let list_or_one = |source: &str| answer(source, |field| field.list_or_one(|item| item.integer(1..=9)));
         assert_eq!(list_or_one("[1, 2]"), Ok(vec![1, 2]));
         assert_eq!(list_or_one("[]"), Ok(vec![]));
         assert_eq!(list_or_one("3"), Ok(vec![3]));
-        assert_eq!(
-            list_or_one("{}"),
-            wrong("x: expected a whole number from 1 to 9, found a map")
-        );
+        assert_eq!(list_or_one("{}"), wrong("x: expected a whole number from 1 to 9, found a map"));
         let list = |source: &str| answer(source, |field| field.list(|item| item.integer(1..=9)));
         assert_eq!(list("[1]"), Ok(vec![1]));
         assert_eq!(list("1"), wrong("x: expected a list, found 1"));
@@ -583,13 +431,7 @@ mod tests {
     fn finds_the_mistakes_of_all_items() {
         let (read, mistakes) = reading("[a, 1, b]", |field| field.list(|item| item.integer(1..=9)));
         assert_eq!(read, None);
-        assert_eq!(
-            mistakes
-                .iter()
-                .map(|mistake| mistake.column)
-                .collect::<Vec<_>>(),
-            [2, 8]
-        );
+        assert_eq!(mistakes.iter().map(|mistake| mistake.column).collect::<Vec<_>>(), [2, 8]);
     }
 
     #[test]
@@ -597,14 +439,8 @@ mod tests {
         let read = |source: &str| {
             let read = |field: Field<'_>| {
                 let mut fields = field.fields("a rule")?;
-                let name = fields
-                    .required("name")
-                    .and_then(Field::text)
-                    .map(str::to_owned);
-                let limit = fields
-                    .optional("limit")
-                    .and_then(Field::text)
-                    .map(str::to_owned);
+                let name = fields.required("name").and_then(Field::text).map(str::to_owned);
+                let limit = fields.optional("limit").and_then(Field::text).map(str::to_owned);
                 fields.finish();
                 Some((name, limit))
             };
@@ -621,22 +457,14 @@ mod tests {
                 "2:1: unknown key \"whatever\" in a rule, expected name or limit",
             ]
         );
-        assert_eq!(
-            read("[a]"),
-            ["1:1: x: expected a rule as a map of keys and values, found a list"]
-        );
+        assert_eq!(read("[a]"), ["1:1: x: expected a rule as a map of keys and values, found a list"]);
     }
 
     #[test]
     fn names_free_entries_by_their_keys() {
         let (read, mistakes) = reading("{ X-Plan: pro, X-Debug: [a] }", |field| {
             let entries = field.entries()?;
-            Some(
-                entries
-                    .iter()
-                    .map(|entry| entry.field.text().map(str::to_owned))
-                    .collect::<Vec<_>>(),
-            )
+            Some(entries.iter().map(|entry| entry.field.text().map(str::to_owned)).collect::<Vec<_>>())
         });
         assert_eq!(read, Some(vec![Some("pro".to_owned()), None]));
         assert_eq!(mistakes[0].message, "X-Debug: expected text, found a list");
@@ -653,16 +481,10 @@ mod tests {
             fields.finish();
             Some(())
         });
-        let messages: Vec<_> = mistakes
-            .iter()
-            .map(|mistake| mistake.message.as_str())
-            .collect();
+        let messages: Vec<_> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
         assert_eq!(
             messages,
-            [
-                "the environment variable \"UNSET\" is not set",
-                "b \"x${SECRET}\": expected something else"
-            ]
+            ["the environment variable \"UNSET\" is not set", "b \"x${SECRET}\": expected something else"]
         );
     }
 }

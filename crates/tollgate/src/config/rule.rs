@@ -2,13 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    Context, answer, conditions, dialects,
-    mistake::Place,
-    node::Value,
-    proxies::header_name,
-    read::Field,
-};
+use super::{Context, answer, conditions, dialects, mistake::Place, node::Value, proxies::header_name, read::Field};
 use crate::{
     key::Part,
     policy::{Conditions, Cost, Count, Mode, Override, Quotas, RULE_NAME, Rule, is_rule_name},
@@ -39,9 +33,8 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
     let rule_name = name.unwrap_or_default();
     let quotas = |field: Field<'_>, limits: Option<Limits>| quotas(field, rule_name, &limits?, algorithm);
     let own_quotas = limit_field.and_then(|field| quotas(field, limits));
-    let overrides = fields
-        .optional("overrides")
-        .and_then(|field| field.list(|item| one_override(item, context, &quotas)));
+    let overrides =
+        fields.optional("overrides").and_then(|field| field.list(|item| one_override(item, context, &quotas)));
     let cost = fields.optional("cost").map(cost);
     let count = fields.optional("count").map(count);
     let modes = [Mode::Enforce, Mode::Shadow].map(|mode| (mode.name(), mode));
@@ -55,8 +48,8 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
     let on_limit = fields.optional("on_limit").map(|field| answer::on_limit(field, context.surroundings));
     fields.finish();
 
-    let count = count.map_or(Some(Count::All), |count| count);
-    let mode = mode.map_or(Some(Mode::Enforce), |mode| mode);
+    let count = count.unwrap_or(Some(Count::All));
+    let mode = mode.unwrap_or(Some(Mode::Enforce));
     if let (Some(Count::Status(_)), Some(Mode::Shadow), Some(field)) = (&count, mode, mode_field) {
         let why = "mode: a rule in shadow cannot count by status, since nothing is given back to it";
         field.mistakes.at(field.place(), why);
@@ -66,13 +59,13 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
             name: name?.to_owned(),
             matcher,
             except: except.unwrap_or_default(),
-            by: by.map_or_else(|| Some(vec![Part::Client(Default::default())]), |by| by)?,
+            by: by.unwrap_or_else(|| Some(vec![Part::Client(Default::default())]))?,
             quotas: own_quotas?,
             overrides: overrides.unwrap_or_default(),
-            cost: cost.map_or(Some(Cost::Fixed(1)), |cost| cost)?,
+            cost: cost.unwrap_or(Some(Cost::Fixed(1)))?,
             count: count?,
             mode: mode?,
-            dialects: dialects.map_or_else(|| Some(context.dialects.clone()), |dialects| dialects)?,
+            dialects: dialects.unwrap_or_else(|| Some(context.dialects.clone()))?,
             on_limit: on_limit.flatten().unwrap_or_default().over(&context.on_limit),
         },
         place: name_field?.place(),
@@ -90,7 +83,11 @@ pub(super) fn check_names(rules: Option<Field<'_>>) {
         let Some(entry) = entries.get("name") else { continue };
         let Value::Scalar(name) = &entry.node.value else { continue };
         if let Some(first) = seen.insert(name.text.to_ascii_lowercase(), entry.node.place) {
-            let why = format!("name {}: the rule in line {} has it too, expected unique names", entry.node.found(), first.line);
+            let why = format!(
+                "name {}: the rule in line {} has it too, expected unique names",
+                entry.node.found(),
+                first.line
+            );
             rules.mistakes.at(entry.node.place, why);
         }
     }
@@ -174,7 +171,7 @@ fn cost(field: Field<'_>) -> Option<Cost> {
     let name = fields.required("header").filter(|field| header_name(*field).is_some()).and_then(Field::text);
     let default = fields.required("default").and_then(|field| field.integer(1..=MAX_AMOUNT));
     fields.finish();
-    Some(Cost::Header { name: Source::header(&name?), default: default? })
+    Some(Cost::Header { name: Source::header(name?), default: default? })
 }
 
 fn count(field: Field<'_>) -> Option<Count> {

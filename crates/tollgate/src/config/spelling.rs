@@ -2,10 +2,7 @@
 
 /// The candidate closest to `word`, if one is close enough to be meant: a third of its letters may be wrong, at least
 /// one and at most [`MAX_EDITS`], where an edit adds, drops, replaces or swaps. Case does not count.
-pub(crate) fn did_you_mean<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = letters(word)?;
     let close = candidates.into_iter().filter_map(|candidate| {
         let letters = letters(candidate)?;
@@ -14,17 +11,11 @@ pub(crate) fn did_you_mean<'a>(
         let allowed = ((longest + 1) / 3).min(MAX_EDITS);
         (edits <= allowed).then_some((edits, candidate))
     });
-    close
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, candidate)| candidate)
+    close.min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
 }
 
 fn letters(word: &str) -> Option<Vec<char>> {
-    let letters: Vec<char> = word
-        .chars()
-        .take(MAX_LETTERS + 1)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let letters: Vec<char> = word.chars().take(MAX_LETTERS + 1).map(|c| c.to_ascii_lowercase()).collect();
     (letters.len() <= MAX_LETTERS).then_some(letters)
 }
 
@@ -58,17 +49,8 @@ mod tests {
     use super::*;
 
     fn check(word: &str, expected: Option<&str>) {
-        let known = [
-            "name",
-            "match",
-            "except",
-            "by",
-            "limit",
-            "algorithm",
-            "overrides",
-            "calendar-window",
-            "sliding-log",
-        ];
+        let known =
+            ["name", "match", "except", "by", "limit", "algorithm", "overrides", "calendar-window", "sliding-log"];
         assert_eq!(did_you_mean(word, known), expected, "{word}");
     }
 
@@ -97,12 +79,7 @@ mod tests {
 
     #[test]
     fn a_swap_is_one_edit() {
-        let distance = |a: &str, b: &str| {
-            distance(
-                &a.chars().collect::<Vec<_>>(),
-                &b.chars().collect::<Vec<_>>(),
-            )
-        };
+        let distance = |a: &str, b: &str| distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
         assert_eq!(distance("ab", "ba"), 1);
         assert_eq!(distance("abcd", "acbd"), 1);
         assert_eq!(distance("kitten", "sitting"), 3);

@@ -9,12 +9,8 @@ use super::mistake::{Mistake, Place};
 /// them, and would end the file at a zero).
 pub(super) fn check_characters(source: &str) -> Result<(), Mistake> {
     if source.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes, more than the {MAX_BYTES} that a policy may have",
-            source.len()
-        );
-        return Err(Mistake::error(Place::START, message)
-            .with_help("move lists of addresses to files of their own"));
+        let message = format!("the file has {} bytes, more than the {MAX_BYTES} that a policy may have", source.len());
+        return Err(Mistake::error(Place::START, message).with_help("move lists of addresses to files of their own"));
     }
 
     let mut place = Place::START;
@@ -22,21 +18,10 @@ pub(super) fn check_characters(source: &str) -> Result<(), Mistake> {
     for c in source.chars() {
         match c {
             '\n' if previous == '\r' => {}
-            '\n' | '\r' => {
-                place = Place {
-                    line: place.line + 1,
-                    column: 1,
-                }
-            }
+            '\n' | '\r' => place = Place { line: place.line + 1, column: 1 },
             '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' => {
-                let message = format!(
-                    "the control character U+{:04X} cannot stand in a policy file",
-                    c as u32
-                );
-                let help = format!(
-                    "write \"\\x{:02X}\" in double quotes if it is meant",
-                    c as u32
-                );
+                let message = format!("the control character U+{:04X} cannot stand in a policy file", c as u32);
+                let help = format!("write \"\\x{:02X}\" in double quotes if it is meant", c as u32);
                 return Err(Mistake::error(place, message).with_help(help));
             }
             '\u{feff}' if place == Place::START => {}
@@ -50,13 +35,8 @@ pub(super) fn check_characters(source: &str) -> Result<(), Mistake> {
 /// The parser's complaint as a mistake with its place and, where one is likely, its remedy.
 pub(super) fn complaint(source: &str, error: &ScanError) -> Mistake {
     let rest = rest_from(source, error.marker());
-    let place = if rest.trim().is_empty() {
-        end_of(source.trim_end())
-    } else {
-        place_of(error.marker())
-    };
-    let reads_as_variable =
-        rest.starts_with('{') && source[..source.len() - rest.len()].ends_with('$');
+    let place = if rest.trim().is_empty() { end_of(source.trim_end()) } else { place_of(error.marker()) };
+    let reads_as_variable = rest.starts_with('{') && source[..source.len() - rest.len()].ends_with('$');
     if reads_as_variable {
         return Mistake::error(place, "${…} inside { } or [ ] reads as a YAML map")
             .with_help("put quotes around the text that holds it");
@@ -71,28 +51,18 @@ pub(super) fn complaint(source: &str, error: &ScanError) -> Mistake {
 
 /// The parser counts lines from 1 and columns from 0.
 pub(super) fn place_of(marker: &Marker) -> Place {
-    Place {
-        line: marker.line(),
-        column: marker.col() + 1,
-    }
+    Place { line: marker.line(), column: marker.col() + 1 }
 }
 
 fn rest_from<'s>(source: &'s str, marker: &Marker) -> &'s str {
-    source
-        .char_indices()
-        .nth(marker.index())
-        .map_or("", |(start, _)| &source[start..])
+    source.char_indices().nth(marker.index()).map_or("", |(start, _)| &source[start..])
 }
 
 /// An error at the end of the file is shown behind the last text, not on the empty line after it.
 fn end_of(text: &str) -> Place {
     let lines = text.replace("\r\n", "\n").replace('\r', "\n");
     let line = lines.matches('\n').count() + 1;
-    let column = lines
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
+    let column = lines.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
     Place { line, column }
 }
 
@@ -111,21 +81,9 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "text that starts with * or & is a YAML alias or anchor, and this one has no name",
         "put quotes around it if it is a pattern",
     ),
-    (
-        "unexpected character: `%'",
-        "text cannot start with %",
-        "put quotes around it",
-    ),
-    (
-        "unexpected character: `@'",
-        "text cannot start with @",
-        "put quotes around it",
-    ),
-    (
-        "unexpected character: ``'",
-        "text cannot start with a backtick",
-        "put quotes around it",
-    ),
+    ("unexpected character: `%'", "text cannot start with %", "put quotes around it"),
+    ("unexpected character: `@'", "text cannot start with @", "put quotes around it"),
+    ("unexpected character: ``'", "text cannot start with a backtick", "put quotes around it"),
     (
         "mapping values are not allowed",
         "a colon that cannot be understood here",
@@ -186,24 +144,8 @@ const COMPLAINTS: &[(&str, &str, &str)] = &[
         "an unknown escape in double quotes",
         "write \\\\ for a backslash, or use single quotes",
     ),
-    (
-        "invalid indentation",
-        "the indentation fits nothing above it",
-        "indent keys of one map alike, with spaces",
-    ),
-    (
-        "tab",
-        "a tab where only spaces can stand",
-        "indent with spaces",
-    ),
-    (
-        "recursion limit exceeded",
-        "lists and maps are nested too deeply",
-        "write them flatter",
-    ),
-    (
-        "expected <document start>",
-        "expected the end of the file here",
-        "indent keys of one map alike",
-    ),
+    ("invalid indentation", "the indentation fits nothing above it", "indent keys of one map alike, with spaces"),
+    ("tab", "a tab where only spaces can stand", "indent with spaces"),
+    ("recursion limit exceeded", "lists and maps are nested too deeply", "write them flatter"),
+    ("expected <document start>", "expected the end of the file here", "indent keys of one map alike"),
 ];

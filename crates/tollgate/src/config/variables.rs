@@ -69,11 +69,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        assert_eq!(
-            replace(text, 1000, &variable),
-            expected.map(|text| text.map(str::to_owned)),
-            "{text}"
-        );
+        assert_eq!(replace(text, 1000, &variable), expected.map(|text| text.map(str::to_owned)), "{text}");
     }
 
     #[test]

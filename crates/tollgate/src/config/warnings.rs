@@ -74,7 +74,9 @@ fn claims_of_clients(read: &ReadRule, context: &Context<'_>) -> Option<String> {
         Cost::Fixed(_) => None,
     };
     matched.chain(counted).chain(users).chain(cost).find_map(|source| match source {
-        Source::Header(name) if !proxies.iter().any(|proxy| proxy.vouches.iter().any(|vouched| vouched == name.lower())) => {
+        Source::Header(name)
+            if !proxies.iter().any(|proxy| proxy.vouches.iter().any(|vouched| vouched == name.lower())) =>
+        {
             Some(name.to_string())
         }
         _ => None,

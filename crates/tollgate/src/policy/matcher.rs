@@ -54,8 +54,15 @@ impl Conditions {
     /// Whether they leave no request out.
     pub fn fits_everything(&self) -> bool {
         let Self { listener, path, method, host, values, content_type, client, user, rest } = self;
-        listener.is_none() && path.is_none() && method.is_none() && host.is_none() && values.is_empty()
-            && content_type.is_none() && client.is_none() && user.is_none() && rest.is_none()
+        listener.is_none()
+            && path.is_none()
+            && method.is_none()
+            && host.is_none()
+            && values.is_empty()
+            && content_type.is_none()
+            && client.is_none()
+            && user.is_none()
+            && rest.is_none()
     }
 
     /// As the `match` of a rule: whether they fit, and what of them `by` can count by.
@@ -79,7 +86,8 @@ impl Conditions {
         if let Some(patterns) = &self.path {
             let fits = |pattern: &&PathPattern| {
                 let as_it_came = || pattern.fits_as_it_came(seen.path());
-                let normal = || pattern.fits_normal(seen.normal_path());
+                let normal =
+                    || pattern.fits_normal(seen.normal_path()) || pattern.fits_respelled(|| seen.respelled_path());
                 match reading {
                     Reading::Either => as_it_came() || normal(),
                     Reading::Both => as_it_came() && normal(),

@@ -116,6 +116,12 @@ impl PathPattern {
     pub(crate) fn fits_normal(&self, path: &[u8]) -> bool {
         self.normal.fits(path)
     }
+
+    /// Whether it is a regular expression that fits the path in its one spelling: what a glob says of that, it has said of
+    /// the decoded path.
+    pub(crate) fn fits_respelled<'p>(&self, path: impl FnOnce() -> &'p [u8]) -> bool {
+        self.text.starts_with('~') && self.normal.fits(path())
+    }
 }
 
 impl fmt::Display for PathPattern {
@@ -130,9 +136,7 @@ fn path_test(text: &[u8]) -> Result<Test, PatternError> {
         (None, _) => Test::Exact(text.into()),
         (_, b"**" | b"/**") => Test::Anything,
         (Some(at), [below @ .., b'/', b'*', b'*']) if at == below.len() + 1 => Test::Below(below.into()),
-        (_, [below @ .., b'/', b'*', b'*']) => {
-            Test::Regex(regex(&format!("{}(?:/.*)?", glob(below, "[^/]*", ".*")))?)
-        }
+        (_, [below @ .., b'/', b'*', b'*']) => Test::Regex(regex(&format!("{}(?:/.*)?", glob(below, "[^/]*", ".*")))?),
         _ => Test::Regex(regex(&glob(text, "[^/]*", ".*"))?),
     })
 }

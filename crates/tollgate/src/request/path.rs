@@ -11,6 +11,17 @@ use std::borrow::Cow;
 /// Everything is decoded, not only what RFC 3986 calls unreserved: routers do so too, and `/caf%c3%a9` must not be another
 /// path than `/caf%C3%A9`.
 pub(crate) fn normalise(path: &str) -> Cow<'_, [u8]> {
+    normalise_by(decode, path)
+}
+
+/// The same with only the unreserved characters decoded, in the one spelling that RFC 3986, section 6.2.2 gives a path. A
+/// regular expression sees this one too: to its `.`, a decoded line feed or a byte that is no text is no character, and
+/// a path with one behind it would escape.
+pub(crate) fn respell(path: &str) -> Cow<'_, [u8]> {
+    normalise_by(decode_unreserved, path)
+}
+
+fn normalise_by(decode: fn(&[u8]) -> Vec<u8>, path: &str) -> Cow<'_, [u8]> {
     if is_normal(path.as_bytes()) {
         return Cow::Borrowed(path.as_bytes());
     }
@@ -92,6 +103,22 @@ pub(super) fn decode(text: &[u8]) -> Vec<u8> {
         };
         decoded.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &rest[3..] } else { tail };
+    }
+    decoded
+}
+
+/// Percent-decodes letters, digits and `-._~`; what else is encoded stays so, in capitals.
+fn decode_unreserved(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let encoded = rest.get(..3).filter(|encoded| decode(encoded).len() == 1);
+        match encoded.map(|encoded| (encoded, decode(encoded)[0])) {
+            Some((_, byte)) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => decoded.push(byte),
+            Some((encoded, _)) => decoded.extend(encoded.to_ascii_uppercase()),
+            None => decoded.push(*first),
+        }
+        rest = if encoded.is_some() { &rest[3..] } else { tail };
     }
     decoded
 }

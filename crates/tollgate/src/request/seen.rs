@@ -112,6 +112,7 @@ pub(crate) struct Seen<'a> {
     proxies: &'a Proxies,
     user: Option<&'a Source>,
     normal_path: OnceCell<Cow<'a, [u8]>>,
+    respelled_path: OnceCell<Cow<'a, [u8]>>,
 }
 
 impl<'a> Seen<'a> {
@@ -121,7 +122,7 @@ impl<'a> Seen<'a> {
         proxies: &'a Proxies,
         user: Option<&'a Source>,
     ) -> Self {
-        Self { request, client, proxies, user, normal_path: OnceCell::new() }
+        Self { request, client, proxies, user, normal_path: OnceCell::new(), respelled_path: OnceCell::new() }
     }
 
     pub(crate) fn path(&self) -> &'a [u8] {
@@ -130,6 +131,10 @@ impl<'a> Seen<'a> {
 
     pub(crate) fn normal_path(&self) -> &[u8] {
         self.normal_path.get_or_init(|| path::normalise(self.request.path()))
+    }
+
+    pub(crate) fn respelled_path(&self) -> &[u8] {
+        self.respelled_path.get_or_init(|| path::respell(self.request.path()))
     }
 
     /// The host in lower case, without port and final dot.

@@ -141,10 +141,8 @@ impl MemoryStore {
     /// Locks the shards that hold the counters of these charges, in ascending order, so that no two requests can wait for
     /// each other.
     fn lock_counters<'a>(&'a self, charges: &'a [Charge<'a>]) -> Locked<'a> {
-        let counters: SmallVec<[_; 4]> = charges
-            .iter()
-            .flat_map(|charge| charge.quotas.iter().map(|(id, _)| self.place(id, charge)))
-            .collect();
+        let counters: SmallVec<[_; 4]> =
+            charges.iter().flat_map(|charge| charge.quotas.iter().map(|(id, _)| self.place(id, charge))).collect();
         let mut wanted: SmallVec<[usize; 4]> = counters.iter().map(|(shard, _)| *shard).collect();
         wanted.sort_unstable();
         wanted.dedup();

@@ -77,7 +77,14 @@ impl Shard {
         outcome
     }
 
-    pub(super) fn give_back(&mut self, key: &CounterKey<'_>, quota: &Quota, cost: u64, until: Timestamp, now: Timestamp) {
+    pub(super) fn give_back(
+        &mut self,
+        key: &CounterKey<'_>,
+        quota: &Quota,
+        cost: u64,
+        until: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(counter) = self.counters.get_mut(key) else { return };
         let log_charges = counter.log_charges();
         counter.state = algorithm::give_back(counter.state.take(), quota, cost, until, now);
