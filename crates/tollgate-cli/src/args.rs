@@ -40,12 +40,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PART", value_delimiter = ',', requires = "limit")]
     pub(crate) by: Vec<Part>,
 
-    /// Where to listen with --limit [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "limit", value_parser = listen_address)]
+    /// Where to listen, in place of the file's one listener [default with --limit: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 
-    /// Where allowed requests go with --limit: http://HOST:PORT, or :PORT on this machine
-    #[arg(long, value_name = "URL|:PORT", requires = "limit", value_parser = upstream)]
+    /// Where allowed requests go, in place of what the file says: http://HOST:PORT, or :PORT on this machine
+    #[arg(long, value_name = "URL|:PORT", value_parser = upstream)]
     pub(crate) upstream: Option<Upstream>,
 
     /// How to write the log, which goes to standard error

@@ -8,6 +8,7 @@ use tollgate::{
     key::Part,
     limiter::Limiter,
     policy::{Policy, Rule},
+    quota::Limits,
     store::memory::{BYTES_PER_COUNTER, DEFAULT_COUNTERS, MemoryStore},
 };
 use tollgate_server::Server;
@@ -26,13 +27,11 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(s
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     let (loaded, source) = match &serve.limit {
-        Some(_) => (from_flags(&serve)?, "--limit".to_owned()),
+        Some(limits) => (from_flags(limits, &serve.by)?, "--limit".to_owned()),
         None => from_file(serve.file.as_deref())?,
     };
-    let Loaded { config, warnings } = loaded;
-    if config.listeners.is_empty() {
-        return Err(Failure::Wrong(format!("error: {source}: nowhere to listen, expected `listen:` with an address")));
-    }
+    let Loaded { mut config, warnings } = loaded;
+    listen_where_told(&mut config.listeners, &serve, &source)?;
 
     log::start(serve.log, serve.log_level);
     let rules = describe::count_of_rules(&config.policy);
@@ -73,19 +72,39 @@ fn from_file(named: Option<&Path>) -> Result<(Loaded, String), Failure> {
 }
 
 /// The one rule, `default`, that the flags make.
-fn from_flags(serve: &Serve) -> Result<Loaded, Failure> {
+fn from_flags(limits: &Limits, by: &[Part]) -> Result<Loaded, Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::Wrong(format!("error: --limit: {error}"));
-    let limits = serve.limit.clone().unwrap_or_default();
-    let mut rule = Rule::new("default", &limits, None).map_err(|error| wrong(&error))?;
-    if let Some(part) = serve.by.iter().find(|part| matches!(part, Part::Subnet | Part::User)) {
+    let mut rule = Rule::new("default", limits, None).map_err(|error| wrong(&error))?;
+    if let Some(part) = by.iter().find(|part| matches!(part, Part::Subnet | Part::User)) {
         return Err(Failure::Wrong(format!("error: --by {part}: needs a policy file, which says what that is")));
     }
-    if !serve.by.is_empty() {
-        rule.by.clone_from(&serve.by);
+    if !by.is_empty() {
+        rule.by = by.to_vec();
     }
     let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule]).map_err(|error| wrong(&error))?;
-    let listener =
-        Listener { upstream: serve.upstream.clone(), ..Listener::new(serve.listen.unwrap_or(DEFAULT_ADDRESS)) };
-    let config = Config { listeners: vec![listener], policy, counters: DEFAULT_COUNTERS };
+    let config = Config { listeners: vec![Listener::new(DEFAULT_ADDRESS)], policy, counters: DEFAULT_COUNTERS };
     Ok(Loaded { config, warnings: Vec::new() })
+}
+
+/// Lets `--listen` and `--upstream` have their way with the one listener there is, or make it.
+fn listen_where_told(listeners: &mut Vec<Listener>, serve: &Serve, source: &str) -> Result<(), Failure> {
+    let wrong = |why: &str| Err(Failure::Wrong(format!("error: {source}: {why}")));
+    if serve.listen.is_some() || serve.upstream.is_some() {
+        if listeners.len() > 1 {
+            return wrong(
+                "it has several listeners, so --listen and --upstream do not tell which: change them in the file",
+            );
+        }
+        if listeners.is_empty() {
+            listeners.push(Listener::new(DEFAULT_ADDRESS));
+        }
+    }
+    let Some(listener) = listeners.first_mut() else {
+        return wrong("it says nowhere to listen: add `listen:` with an address, or say --listen 127.0.0.1:8080");
+    };
+    listener.address = serve.listen.unwrap_or(listener.address);
+    if let Some(upstream) = &serve.upstream {
+        listener.upstream = Some(upstream.clone());
+    }
+    Ok(())
 }

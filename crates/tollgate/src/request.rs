@@ -1,7 +1,7 @@
 //! What may be asked about a call, without any HTTP library's types.
 //!
 //! An adapter shows the engine its own request through [`Request`] and the small trait [`Headers`]; nothing is copied.
-//! What the rules see of it — paths normalised, unbelieved headers absent — is worked out once, in [`Seen`].
+//! What the rules see of it — paths normalised, unbelieved headers absent — is worked out once.
 
 mod path;
 mod seen;

@@ -82,6 +82,18 @@ rules:
 }
 
 #[test]
+fn flags_say_where_to_listen_with_a_file_too() {
+    let upstream = upstream("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    for listen in ["", "listen: [ { name: web, address: '127.0.0.1:1', upstream: 'http://127.0.0.1:1' } ]\n"] {
+        let policy = File::new("policy.yaml", &format!("{listen}rules: [ {{ name: a, limit: 1/hour }} ]\n"));
+        let upstream = upstream.to_string().replace("127.0.0.1", "");
+        let server = Serving::start(&[policy.path(), "--listen", "127.0.0.1:0", "--upstream", &upstream]);
+        assert!(server.get("/", "").ends_with("hello"));
+        assert!(server.get("/", "").starts_with("HTTP/1.1 429 "));
+    }
+}
+
+#[test]
 fn ten_thousand_requests_over_64_connections_meet_no_error() {
     let server = Serving::start(&["--limit", "1000000/second", "--listen", "127.0.0.1:0"]);
     let address = server.address;
@@ -152,6 +164,8 @@ fn a_wrong_file_or_none_exits_with_2() {
     run(&["serve", file.path()]).exits(2).says("policy.yaml:1:30");
     let file = File::new("policy.yaml", "rules: [ { name: a, limit: 5/minute } ]");
     run(&["serve", file.path()]).exits(2).says("nowhere to listen");
+    let two = "listen: [ { address: '127.0.0.1:1' }, { address: '127.0.0.1:2' } ]\nrules: []";
+    run(&["serve", File::new("two.yaml", two).path(), "--listen", "127.0.0.1:0"]).exits(2).says("several listeners");
     let output = tollgate().arg("serve").current_dir(file.folder()).output().expect("it ends");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no tollgate.yaml here"));

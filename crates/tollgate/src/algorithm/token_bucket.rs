@@ -15,7 +15,8 @@ use crate::quota::Quota;
 pub struct State {
     at: u64,
     missing: u128,
-    /// When it was to be full by the quota that took last. From then on it is, whoever asks, so that a store may forget it.
+    /// When it was to be full by the quota that took last. From then on it is, whoever asks, so that a store may forget
+    /// it.
     full_at: u64,
 }
 
@@ -37,8 +38,10 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
     (charged, Outcome::allow(bucket.status(charged)))
 }
 
-/// Gives back what of the charge has not been refilled yet: tokens come back in the order they were taken, so at `until`
-/// there is nothing left to give, and a late gift never admits what would not have passed without the charge.
+/// Gives back what of the charge has not been refilled yet: tokens come back in the order they were taken, so at
+/// `until` there is nothing left to give. Gifts in another order than the charges can return too much, since the ones
+/// behind a gift move up in that order and their `until` does not: at most the cost of the late ones, never more than
+/// is missing.
 pub(super) fn give_back(state: State, quota: &Quota, cost: u64, until: u64, now: u64) -> Option<State> {
     let bucket = Bucket::of(quota);
     let open = bucket.refill(Some(state), now)?;

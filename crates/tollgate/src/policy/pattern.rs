@@ -73,8 +73,8 @@ impl fmt::Display for Pattern {
 
 /// A pattern for paths: `*` is any run without a slash, `**` anything, and `/api/**` fits `/api` too.
 ///
-/// It is held against the path as it came and against its normal form, in which the pattern's own spelling counts for as
-/// little as the path's.
+/// It is held against the path as it came and against its normal form, in which the pattern's own spelling counts for
+/// as little as the path's.
 #[derive(Clone, Debug)]
 pub struct PathPattern {
     text: String,
@@ -117,8 +117,8 @@ impl PathPattern {
         self.normal.fits(path)
     }
 
-    /// Whether it is a regular expression that fits the path in its one spelling: what a glob says of that, it has said of
-    /// the decoded path.
+    /// Whether it is a regular expression that fits the path in its one spelling: what a glob says of that, it has said
+    /// of the decoded path.
     pub(crate) fn fits_respelled<'p>(&self, path: impl FnOnce() -> &'p [u8]) -> bool {
         self.text.starts_with('~') && self.normal.fits(path())
     }

@@ -1,22 +1,22 @@
 //! One reading of a path, whatever its spelling.
 //!
-//! Routers take `/login`, `//login/`, `/%6Cogin`, `/x/../login` and `/login;a=b` for the same place, so a rule for it must
-//! fit all of them: a limit that a different spelling escapes is no limit.
+//! Routers take `/login`, `//login/`, `/%6Cogin`, `/x/../login` and `/login;a=b` for the same place, so a rule for it
+//! must fit all of them: a limit that a different spelling escapes is no limit.
 
 use std::borrow::Cow;
 
 /// The path with every spelling that routers read alike made one: percent-decoded, `%2F` and `\` read as `/`, repeated
 /// slashes merged, dot segments removed, what follows a `;` in a segment dropped, a final slash ignored.
 ///
-/// Everything is decoded, not only what RFC 3986 calls unreserved: routers do so too, and `/caf%c3%a9` must not be another
-/// path than `/caf%C3%A9`.
+/// Everything is decoded, not only what RFC 3986 calls unreserved: routers do so too, and `/caf%c3%a9` must not be
+/// another path than `/caf%C3%A9`.
 pub(crate) fn normalise(path: &str) -> Cow<'_, [u8]> {
     normalise_by(decode, path)
 }
 
-/// The same with only the unreserved characters decoded, in the one spelling that RFC 3986, section 6.2.2 gives a path. A
-/// regular expression sees this one too: to its `.`, a decoded line feed or a byte that is no text is no character, and
-/// a path with one behind it would escape.
+/// The same with only the unreserved characters decoded, in the one spelling that RFC 3986, section 6.2.2 gives a path.
+/// A regular expression sees this one too: to its `.`, a decoded line feed or a byte that is no text is no character,
+/// and a path with one behind it would escape.
 pub(crate) fn respell(path: &str) -> Cow<'_, [u8]> {
     normalise_by(decode_unreserved, path)
 }
