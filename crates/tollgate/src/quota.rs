@@ -4,10 +4,12 @@
 //! they were written in. With an [`Algorithm`] each becomes a [`Quota`], which cannot be wrong: whatever could fail has
 //! failed at that door.
 
+mod limit;
 mod parse;
 
 use std::{fmt, time::Duration};
 
+pub use limit::{Limit, Limits, Unit};
 pub use parse::LimitError;
 
 /// The most a limit may allow in its window, and the largest burst: 10¹².
@@ -16,155 +18,6 @@ pub const MAX_AMOUNT: u64 = 1_000_000_000_000;
 pub const MAX_WINDOW: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The largest `sliding-log` amount: it remembers every charge, and memory is bounded.
 pub const MAX_LOG_AMOUNT: u64 = 10_000;
-
-/// A unit of time in a limit string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// 1 ms.
-    Millisecond,
-    /// 1 s.
-    Second,
-    /// 60 s.
-    Minute,
-    /// 60 minutes.
-    Hour,
-    /// 24 hours.
-    Day,
-    /// 7 days; calendar weeks start on Monday.
-    Week,
-    /// 30 days; in a calendar window, a month of the calendar.
-    Month,
-    /// 365 days; in a calendar window, a year of the calendar.
-    Year,
-}
-
-impl Unit {
-    /// Its name as it is printed: `hour`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Millisecond => "millisecond",
-            Self::Second => "second",
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-        }
-    }
-
-    /// How many milliseconds it lasts outside a calendar.
-    pub const fn millis(self) -> u64 {
-        match self {
-            Self::Millisecond => 1,
-            Self::Second => 1_000,
-            Self::Minute => 60_000,
-            Self::Hour => 3_600_000,
-            Self::Day => 86_400_000,
-            Self::Week => 7 * 86_400_000,
-            Self::Month => 30 * 86_400_000,
-            Self::Year => 365 * 86_400_000,
-        }
-    }
-}
-
-/// One limit as it was written: `100/2 minutes burst 20`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    amount: u64,
-    n: u64,
-    unit: Unit,
-    burst: Option<u64>,
-}
-
-impl Limit {
-    /// How many units may pass in one window; 0 lets nothing pass.
-    pub const fn amount(&self) -> u64 {
-        self.amount
-    }
-
-    /// How many [`unit`](Self::unit)s the window lasts.
-    pub const fn n(&self) -> u64 {
-        self.n
-    }
-
-    /// The unit the window was written in.
-    pub const fn unit(&self) -> Unit {
-        self.unit
-    }
-
-    /// The burst that was written, if one was.
-    pub const fn burst(&self) -> Option<u64> {
-        self.burst
-    }
-
-    /// The window: at most [`MAX_WINDOW`].
-    pub const fn window(&self) -> Duration {
-        Duration::from_millis(self.unit.millis() * self.n)
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.n {
-            1 => write!(f, "{}/{}", self.amount, self.unit.name())?,
-            n => write!(f, "{}/{n} {}s", self.amount, self.unit.name())?,
-        }
-        match self.burst {
-            Some(burst) => write!(f, " burst {burst}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A parsed limit string: limits that all hold, in the order written. Empty means `unlimited`.
-///
-/// The grammar, any case and with white space free around every token:
-///
-/// ```text
-/// limits  := limit (SEP limit)* | "unlimited"            SEP := "," | ";" | "|"
-/// limit   := count ("/" | "per") [n] unit ["burst" count]
-/// ```
-///
-/// ```
-/// use tollgate::quota::Limits;
-///
-/// let limits: Limits = "10 per 2 seconds; 500/day".parse()?;
-/// assert_eq!(limits.to_string(), "10/2 seconds; 500/day");
-/// # Ok::<(), tollgate::quota::LimitError>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Limits(Vec<Limit>);
-
-impl Limits {
-    /// The limits in the order written; none if unlimited.
-    pub fn as_slice(&self) -> &[Limit] {
-        &self.0
-    }
-
-    /// Whether everything may pass.
-    pub fn is_unlimited(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The algorithm that counts when none is named: a burst asks for a bucket.
-    pub fn default_algorithm(&self) -> Algorithm {
-        if self.0.iter().any(|limit| limit.burst.is_some()) { Algorithm::TokenBucket } else { Algorithm::FixedWindow }
-    }
-}
-
-impl fmt::Display for Limits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_unlimited() {
-            return f.write_str("unlimited");
-        }
-        for (i, limit) in self.0.iter().enumerate() {
-            let separator = if i == 0 { "" } else { "; " };
-            write!(f, "{separator}{limit}")?;
-        }
-        Ok(())
-    }
-}
 
 /// How a quota is counted.
 ///

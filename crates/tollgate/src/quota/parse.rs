@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::{Limit, Limits, MAX_AMOUNT, MAX_WINDOW, Unit};
+use super::{
+    MAX_AMOUNT, MAX_WINDOW, Unit,
+    limit::{Limit, Limits},
+};
 
 /// Every spelling of a unit. The longest that fits wins, so that `10/ms` is not `10/m` and a rest.
 const UNITS: [(&str, Unit); 30] = [

@@ -1,0 +1,271 @@
+//! The policy file: every mistake has its place and its words, every warning too, and what is valid is understood.
+
+use proptest::prelude::*;
+use tollgate::config::{Config, Mistake, Severity, Surroundings, read};
+
+/// Surroundings with one file and one variable.
+fn surroundings() -> Surroundings<'static> {
+    Surroundings {
+        file: &|name| match name {
+            "office.txt" => Ok("# the office\n10.10.0.0/24 # first floor\n\n::1\n".to_owned()),
+            "broken.txt" => Ok("10.0.0.0/8\nexample.org\n".to_owned()),
+            "body.html" => Ok("<p>{retry_after}</p>".to_owned()),
+            _ => Err("no such file".to_owned()),
+        },
+        variable: &|name| (name == "HOME_NET").then(|| "192.0.2.0/24".to_owned()),
+    }
+}
+
+fn understood(source: &str) -> (Config, Vec<Mistake>) {
+    read(source, &surroundings()).unwrap_or_else(|mistakes| {
+        panic!("{}", mistakes.iter().map(|mistake| mistake.render("policy", source)).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// What `read` says of a source, as `line:column: message`, errors and warnings alike.
+fn said(source: &str) -> Vec<String> {
+    let mistakes = match read(source, &surroundings()) {
+        Ok((_, warnings)) => warnings,
+        Err(mistakes) => mistakes,
+    };
+    mistakes.iter().map(|Mistake { line, column, message, .. }| format!("{line}:{column}: {message}")).collect()
+}
+
+/// One mistake, at this place, that says this.
+#[track_caller]
+fn check(source: &str, place: &str, what: &str) {
+    assert!(read(source, &surroundings()).is_err(), "{source} is no mistake");
+    let said = said(source);
+    let found = said
+        .iter()
+        .any(|said| said.strip_prefix(place).is_some_and(|rest| rest.starts_with(": ") && rest.contains(what)));
+    assert!(found, "{place}: {what}\nis not among\n{}", said.join("\n"));
+}
+
+/// The same for a rule of the shape `- { name: a, limit: 5/minute, … }`; columns count from the brace.
+#[track_caller]
+fn check_rule(more: &str, column: usize, what: &str) {
+    let source = format!("user: cookie:sid\nrules:\n- {{ name: a, limit: 5/minute, {more} }}\n");
+    let place = format!("3:{}", column + "- { name: a, limit: 5/minute, ".len());
+    check(&source, &place, what);
+}
+
+#[test]
+fn the_file_itself() {
+    check("", "1:1", "");
+    check("rules: 5\n", "1:8", "rules: expected a list, found 5");
+    check("- a\n", "1:1", "expected a policy file as a map of keys and values, found a list");
+    check("listen: []\n", "1:1", "a policy file needs the key \"rules\"");
+    check("rules: []\nrulez: []\n", "2:1", "unknown key \"rulez\" in a policy file, did you mean \"rules\"?");
+    check("rules: []\nrules: []\n", "2:1", "rules");
+    check("rules: [\n", "1:9", "not valid YAML");
+    check("rules: []\nuser: session\n", "2:7", "expected header:NAME, cookie:NAME or query:NAME");
+    check("rules: []\nstore: redis://localhost\n", "2:8", "expected memory");
+    check("rules: []\nstore: { memory: { counters: 0 } }\n", "2:30", "expected a whole number from 1");
+    check("rules: []\nheaders: [ietf, x-ratelimits]\n", "2:17", "did you mean \"x-ratelimit\"?");
+    check("rules: []\nheaders: [x-ratelimit, x-ratelimit-delta]\n", "2:10", "two meanings");
+    check("rules: []\nexcept: [ {} ]\n", "2:11", "at least one condition");
+}
+
+#[test]
+fn listeners() {
+    check("rules: []\nlisten: [ { name: a } ]\n", "2:11", "a listener needs the key \"address\"");
+    check("rules: []\nlisten: [ { address: localhost:80, upstream: http://a } ]\n", "2:22", "expected ADDRESS:PORT");
+    check("rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: https://a } ]\n", "2:44", "expected http://HOST:PORT");
+    check("rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a/b } ]\n", "2:44", "without a path");
+    check(
+        "rules: []\nlisten: [ { address: 1.2.3.4:80, protocol: tcp, upstream: http://a } ]\n",
+        "2:44",
+        "expected http",
+    );
+    check(
+        "rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a, timeouts: { idle: 5 } } ]\n",
+        "2:72",
+        "expected a duration such as 100ms",
+    );
+    let two = |a: &str, b: &str| {
+        format!("rules: []\nlisten:\n- {{ {a}, upstream: http://a }}\n- {{ {b}, upstream: http://a }}\n")
+    };
+    check(&two("address: 1.2.3.4:80", "address: 1.2.3.4:80"), "4:3", "two listeners have the address 1.2.3.4:80");
+    check(&two("address: 1.2.3.4:80, name: a", "address: 1.2.3.4:81, name: a"), "4:3", "two listeners are named \"a\"");
+
+    let source = "rules: []
+listen:
+- { name: web, address: '[::]:8080', upstream: 'http://[::1]:5000', timeouts: { headers: 1s, idle: 5m }, limits: { headers: 10, header_bytes: 32KiB } }
+";
+    let (config, warnings) = understood(source);
+    let listener = &config.listeners[0];
+    assert_eq!(
+        (listener.address.port(), listener.upstream.as_ref().map(ToString::to_string)),
+        (8080, Some("http://[::1]:5000".into()))
+    );
+    assert_eq!(
+        (listener.timeouts.headers.as_secs(), listener.timeouts.idle.as_secs(), listener.timeouts.connect.as_secs()),
+        (1, 300, 5)
+    );
+    assert_eq!(
+        (listener.limits.headers, listener.limits.header_bytes, listener.limits.connections),
+        (10, 32 << 10, 10_000)
+    );
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn trusted_proxies() {
+    let proxy = |text: &str| format!("rules: []\ntrusted_proxies:\n- {{ {text} }}\n");
+    check(&proxy("from: 10.0.0.0/33, header: A"), "3:11", "expected an address");
+    check(&proxy("from: [], header: A"), "3:11", "at least one address");
+    check(&proxy("from: { file: gone.txt }, header: A"), "3:19", "no such file");
+    check(&proxy("from: { file: broken.txt }, header: A"), "3:11", "line 2: \"example.org\": expected an address");
+    check(&proxy("from: 10.0.0.0/8"), "3:3", "a trusted proxy needs the key \"header\"");
+    check(&proxy("from: 10.0.0.0/8, header: 'X Y'"), "3:31", "expected the name of a header");
+    understood(&proxy(
+        "from: [10.0.0.0/8, { file: office.txt }, all, '${HOME_NET}'], header: X-Forwarded-For, vouches: X-User",
+    ));
+    check(&proxy("from: '${NO_NET}', header: A"), "3:11", "NO_NET");
+}
+
+#[test]
+fn rules() {
+    check("rules: [ { limit: 5/minute } ]", "1:10", "a rule needs the key \"name\"");
+    check("rules: [ { name: a } ]", "1:10", "a rule needs the key \"limit\"");
+    check("rules: [ { name: 1a, limit: 5/minute } ]", "1:18", "expected a letter");
+    check("rules: [ { name: api.1, limit: 5/minute } ]", "1:18", "not ending in a dot and digits");
+    check("rules:\n- { name: a, limit: 1/s }\n- { name: A, limit: 1/s }\n", "3:11", "the rule in line 2 has it too");
+    check("rules: [ { name: a, limit: 5/fortnight } ]", "1:30", "expected a unit");
+    check("rules: [ { name: a, limit: '5/fortnight' } ]", "1:31", "expected a unit");
+    check("rules: [ { name: a, limit: [5/minute] } ]", "1:28", "limit: expected text, found a list");
+    check_rule("algorithm: fixd-window", 12, "did you mean \"fixed-window\"?");
+    check(
+        "rules: [ { name: a, limit: 5/minute burst 2, algorithm: fixed-window } ]",
+        "1:28",
+        "fixed-window has no burst",
+    );
+    check("rules: [ { name: a, limit: 0/minute burst 2 } ]", "1:28", "amount 0 with a burst");
+    check("rules: [ { name: a, limit: 10001/minute, algorithm: sliding-log } ]", "1:28", "at most 10000");
+    check_rule("by: clients", 5, "by \"clients\": expected client");
+    check_rule("by: client/33/64", 5, "expected client");
+    check_rule("by: subnet", 5, "expected a match.client");
+    check_rule("overrides: [ { limit: 6/minute } ]", 14, "at least one condition");
+    check_rule("overrides: [ { client: 10.0.0.1 } ]", 14, "an override needs the key \"limit\"");
+    check_rule("cost: 0", 7, "expected a whole number from 1");
+    check_rule("cost: { header: X-Cost }", 7, "a cost needs the key \"default\"");
+    check_rule("count: some", 8, "expected all");
+    check_rule("count: { status: [600] }", 19, "expected a whole number from 100 to 599");
+    check_rule("count: { status: 401 }, mode: shadow", 31, "cannot count by status");
+    check_rule("mode: shadows", 7, "did you mean \"shadow\"?");
+    check_rule("store: redis", 8, "expected memory");
+    check_rule("lease: 100", 1, "unknown key \"lease\"");
+    check("rules: [ { name: a, limit: 1/s, by: user } ]", "1:37", "expected `user:`");
+}
+
+#[test]
+fn conditions() {
+    check_rule("match: { paths: /a }", 10, "did you mean \"path\"?");
+    check_rule("match: { path: '~(' }", 16, "unclosed group");
+    check_rule("match: { path: '~(a{1000}){1000}' }", 16, "too large once compiled");
+    check_rule("match: { path: a/b }", 16, "expected it to start with");
+    check_rule("match: { path: [] }", 16, "at least one value");
+    check_rule("match: { method: 'G ET' }", 18, "expected a method");
+    check_rule("match: { header: X-A }", 18, "a map of names and values");
+    check_rule("match: { header: { 'X A': b } }", 20, "is not the name of a header");
+    check_rule("match: { user: maybe }", 16, "true or false");
+    check_rule("match: { client: everybody }", 18, "expected an address");
+    check_rule("except: [ { rest: true } ]", 13, "unknown key \"rest\"");
+    check("rules: [ { name: a, limit: 1/s, match: { user: true } } ]", "1:48", "nothing tells users from guests");
+    let listen = "listen: [ { name: web, address: '1.2.3.4:80', upstream: http://a } ]\n";
+    check(
+        &format!("{listen}rules: [ {{ name: a, limit: 1/s, match: {{ listener: wep }} }} ]"),
+        "2:52",
+        "did you mean \"web\"?",
+    );
+    // Without `listen`, as for a replay, listeners are somebody else's matter.
+    understood("rules: [ { name: a, limit: 1/s, match: { listener: web } } ]");
+}
+
+#[test]
+fn answers() {
+    check_rule("on_limit: { status: 99 }", 21, "expected a whole number from 200 to 599");
+    check_rule("on_limit: { status: 204 }", 21, "an answer with a body");
+    check_rule("on_limit: { default: jsn }", 22, "did you mean \"json\"?");
+    check_rule("on_limit: { body: { xml: a } }", 21, "unknown key \"xml\"");
+    check_rule("on_limit: { body: { html: { file: gone.html } } }", 35, "no such file");
+    check_rule("on_limit: { body: { html: { } } }", 27, "a body needs the key \"inline\"");
+    check_rule("on_limit: { headers: { Content-Length: 5 } }", 24, "the connection sets it");
+    check_rule("on_limit: { headers: { X-A: \"a\\r\\nb\" } }", 29, "a header value in printable ASCII");
+    understood(
+        "on_limit: { status: 503, body: text }\nrules: [ { name: a, limit: 1/s, on_limit: { body: { html: { file: body.html } } } } ]",
+    );
+}
+
+#[test]
+fn what_looks_wrong_is_a_warning() {
+    #[track_caller]
+    fn warns(source: &str, place: &str, what: &str) {
+        let (_, warnings) = understood(source);
+        assert!(warnings.iter().all(|warning| warning.severity == Severity::Warning));
+        let said = said(source);
+        assert!(
+            said.iter().any(|said| said.starts_with(&format!("{place}: ")) && said.contains(what)),
+            "{what} in {said:?}"
+        );
+    }
+    warns("listen: [ { address: '1.2.3.4:80' } ]\nrules: []", "1:11", "no upstream");
+    warns("rules: [ { name: a, limit: 1/day } ]", "1:28", "a restart pardons");
+    warns("rules: [ { name: a, limit: 1/month } ]", "1:28", "a month is 30 days");
+    warns("rules: [ { name: a, limit: 5/minute, cost: 6 } ]", "1:28", "can never let anything pass");
+    warns(
+        "rules:\n- { name: a, limit: 1/s }\n- { name: b, limit: 1/s, match: { rest: true } }",
+        "3:11",
+        "can never fit",
+    );
+    warns("rules: [ { name: a, limit: 1/s, match: { client: 10.0.0.1/8 } } ]", "1:50", "means 10.0.0.0/8");
+    let proxies = "trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For, vouches: X-Plan } ]\n";
+    warns(&format!("{proxies}rules: [ {{ name: a, limit: 1/s, by: header:X-User }} ]"), "2:18", "X-User");
+    let vouched = format!("{proxies}rules: [ {{ name: a, limit: 1/s, by: header:x-plan }} ]");
+    assert!(said(&vouched).is_empty(), "{:?}", said(&vouched));
+    assert!(
+        said("rules: [ { name: a, limit: 1/month, algorithm: calendar-window } ]")
+            .iter()
+            .all(|said| !said.contains("30 days"))
+    );
+}
+
+#[test]
+fn the_example_of_the_documentation_is_understood() {
+    let documented = include_str!("../../../../docs/policy.md");
+    let example = documented.split("```yaml").nth(1).and_then(|rest| rest.split("```").next());
+    let example = example
+        .expect("docs/policy.md shows a policy")
+        .replace("cloudflare.txt", "office.txt")
+        .replace("limited.html", "body.html");
+    let (config, _) = understood(&example);
+    assert_eq!(config.policy.rules().len(), 1);
+    assert_eq!(config.listeners.len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is written, there is an answer, and every mistake points into the file.
+    #[test]
+    fn no_text_is_too_strange(words in proptest::collection::vec(
+        prop_oneof![
+            Just("rules:"), Just("\n"), Just("  "), Just("- "), Just("name: a"), Just("limit: 5/minute"), Just("match:"), Just("{ "),
+            Just(" }"), Just("[ "), Just(" ]"), Just(", "), Just("path: /a"), Just("by: client"), Just("&a "), Just("*a"), Just("'"),
+            Just("\""), Just("${HOME_NET}"), Just("${"), Just("listen:"), Just("address: 1.2.3.4:5"), Just("é"), Just("\t"), Just("# c"),
+            Just("overrides:"), Just("except:"), Just("on_limit:"), Just("|"), Just("~("), Just("null"), Just("true"), Just("---\n"),
+        ],
+        0..40,
+    )) {
+        let source = words.concat();
+        if let Err(mistakes) = read(&source, &surroundings()) {
+            prop_assert!(!mistakes.is_empty());
+            for mistake in mistakes {
+                prop_assert!(mistake.line >= 1 && mistake.column >= 1);
+                prop_assert!(mistake.line <= source.lines().count() + 1);
+                mistake.render("policy", &source);
+            }
+        }
+    }
+}
