@@ -127,21 +127,20 @@ pub fn charge(state: Option<State>, quota: &Quota, cost: u64, now: Timestamp) ->
 
 /// Takes the cost of one charge off again, if it still counts.
 ///
-/// `until` names the charge: the instant at which its counter would have been as new again right after it, which is when
-/// it was made plus the `reset_after` of its outcome. Whoever gives back after its window has gone, gives nothing.
-pub fn give_back(state: Option<State>, quota: &Quota, cost: u64, until: Timestamp, now: Timestamp) -> Option<State> {
-    let (until, now) = (until.as_micros(), now.as_micros());
+/// `at`, when it was made, names the window or the entry it was charged to. Whoever gives back after that has gone, gives
+/// nothing.
+pub fn give_back(state: Option<State>, quota: &Quota, cost: u64, at: Timestamp, now: Timestamp) -> Option<State> {
+    let (at, now) = (at.as_micros(), now.as_micros());
     match quota.algorithm() {
-        Algorithm::FixedWindow | Algorithm::CalendarWindow => {
-            fixed_window::give_back(window(state)?, cost, until, now).map(State::Window)
+        Algorithm::FixedWindow => fixed_window::give_back(window(state)?, quota, cost, at, now).map(State::Window),
+        Algorithm::CalendarWindow => {
+            calendar_window::give_back(window(state)?, quota, cost, at, now).map(State::Window)
         }
         Algorithm::SlidingWindow => {
-            sliding_window::give_back(sliding(state)?, quota, cost, until, now).map(State::SlidingWindow)
+            sliding_window::give_back(sliding(state)?, quota, cost, at, now).map(State::SlidingWindow)
         }
-        Algorithm::SlidingLog => sliding_log::give_back(log(state)?, quota, cost, until, now).map(State::SlidingLog),
-        Algorithm::TokenBucket => {
-            token_bucket::give_back(bucket(state)?, quota, cost, until, now).map(State::TokenBucket)
-        }
+        Algorithm::SlidingLog => sliding_log::give_back(log(state)?, quota, cost, at, now).map(State::SlidingLog),
+        Algorithm::TokenBucket => token_bucket::give_back(bucket(state)?, quota, cost, at, now).map(State::TokenBucket),
     }
 }
 

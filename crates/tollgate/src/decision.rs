@@ -140,11 +140,7 @@ impl Decision {
             Count::Status(counted) => status_code.is_some_and(|code| counted.contains(&code)),
         };
         let uncounted = self.taken().filter(|(_, rule, _, _)| self.verdict == Verdict::Allow && !is_counted(rule));
-        let give_back = uncounted.map(|(fit, rule, _, outcomes)| GiveBack {
-            charge: charge(rule, fit),
-            until: outcomes.iter().map(|outcome| self.at + outcome.status.reset_after).collect(),
-        });
-        give_back.collect()
+        uncounted.map(|(fit, rule, _, _)| GiveBack { charge: charge(rule, fit), at: self.at }).collect()
     }
 }
 

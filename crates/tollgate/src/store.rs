@@ -42,13 +42,12 @@ pub struct Taken {
 pub type Outcomes = SmallVec<[Outcome; 4]>;
 
 /// A charge that is not to count after all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct GiveBack<'a> {
     /// The charge as it was taken.
     pub charge: Charge<'a>,
-    /// For each of its quotas the instant at which the counter would have been as new again right after the charge:
-    /// [`Taken::at`] plus the outcome's `reset_after`. It names the window, entry or debt that was charged.
-    pub until: SmallVec<[Timestamp; 2]>,
+    /// When it was: [`Taken::at`]. It names the windows and entries that were charged.
+    pub at: Timestamp,
 }
 
 /// Where counters live.

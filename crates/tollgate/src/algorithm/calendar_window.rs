@@ -19,6 +19,16 @@ pub(super) fn charge(
     fixed_window::charge_until(state, quota, cost, now, || window_end(quota.limit(), now))
 }
 
+pub(super) fn give_back(
+    state: fixed_window::State,
+    quota: &Quota,
+    cost: u64,
+    at: u64,
+    now: u64,
+) -> Option<fixed_window::State> {
+    fixed_window::take_off(state, cost, now, |end| window_end(quota.limit(), at) == end)
+}
+
 /// Where the window that holds `now` ends, in microseconds since the epoch.
 fn window_end(limit: &Limit, now: u64) -> u64 {
     match limit.unit() {

@@ -41,9 +41,14 @@ pub(super) fn charge_until(
     (charged, Outcome::allow(status(charged, quota, now)))
 }
 
-pub(super) fn give_back(state: State, cost: u64, until: u64, now: u64) -> Option<State> {
+pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {
+    take_off(state, cost, now, |end| (end.saturating_sub(quota.window_micros())..end).contains(&at))
+}
+
+/// Takes a cost off the open window if that is the one it was charged to.
+pub(super) fn take_off(state: State, cost: u64, now: u64, was_charged_to: impl Fn(u64) -> bool) -> Option<State> {
     let mut open = still_open(Some(state), now)?;
-    if open.end == until {
+    if was_charged_to(open.end) {
         open.used = open.used.saturating_sub(cost);
     }
     Some(open).filter(|open| open.used > 0)

@@ -55,9 +55,8 @@ pub(super) fn look(log: &State, quota: &Quota, cost: u64, now: u64) -> Outcome {
     Outcome::allow(counted.status(quota, cost, now))
 }
 
-pub(super) fn give_back(state: State, quota: &Quota, cost: u64, until: u64, now: u64) -> Option<State> {
+pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {
     let mut log = forget(state, quota, now);
-    let at = until.saturating_sub(quota.window_micros());
     if let Ok(i) = log.charges.binary_search_by_key(&at, |entry| entry.at) {
         let entry = &mut log.charges[i];
         let given = cost.min(entry.cost);

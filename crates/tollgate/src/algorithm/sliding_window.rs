@@ -33,13 +33,12 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
     (Some(charged), Outcome::allow(status(Some(charged), quota, now)))
 }
 
-pub(super) fn give_back(state: State, quota: &Quota, cost: u64, until: u64, now: u64) -> Option<State> {
+pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {
     let window = quota.window_micros();
     let mut open = advance(Some(state), window, now)?;
-    // A charge has faded one window after its own has ended.
-    if until == open.end(window).saturating_add(window) {
+    if at >= open.start {
         open.current = open.current.saturating_sub(cost);
-    } else if until == open.end(window) {
+    } else if at >= open.start.saturating_sub(window) {
         open.previous = open.previous.saturating_sub(cost);
     }
     Some(open).filter(State::counts)

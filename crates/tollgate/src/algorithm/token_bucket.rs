@@ -38,15 +38,15 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
     (charged, Outcome::allow(bucket.status(charged)))
 }
 
-/// Gives back what of the charge has not been refilled yet: tokens come back in the order they were taken, so at
-/// `until` there is nothing left to give. Gifts in another order than the charges can return too much, since the ones
-/// behind a gift move up in that order and their `until` does not: at most the cost of the late ones, never more than
-/// is missing.
-pub(super) fn give_back(state: State, quota: &Quota, cost: u64, until: u64, now: u64) -> Option<State> {
+/// Gives back what of the charge cannot have been refilled since, as if the bucket had refilled nothing else. What others
+/// owed may in truth have been refilled first; but which of them were given back in turn the bucket does not know, and a
+/// late gift must never admit what would not have passed without the charge.
+pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {
     let bucket = Bucket::of(quota);
     let open = bucket.refill(Some(state), now)?;
-    let unpaid = bucket.rate.saturating_mul(u128::from(until.saturating_sub(now)));
-    bucket.missing(open.at, open.missing.saturating_sub(bucket.units(cost).min(unpaid)))
+    let refilled = bucket.rate.saturating_mul(u128::from(now.saturating_sub(at)));
+    let unpaid = bucket.units(cost).saturating_sub(refilled);
+    bucket.missing(open.at, open.missing.saturating_sub(unpaid))
 }
 
 /// A quota in units of 1/W token. Amounts are at most 10¹² and windows 3.2·10¹⁵ µs, so that no product leaves 128 bits.

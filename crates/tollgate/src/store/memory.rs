@@ -122,11 +122,9 @@ impl MemoryStore {
         let charges: SmallVec<[Charge<'_>; 4]> = given.iter().map(|given| given.charge).collect();
         let mut locked = self.lock_counters(&charges);
         let now = self.clock.now();
-        let quotas = given.iter().flat_map(|given| {
-            given.charge.quotas.iter().zip(&given.until).map(|((_, quota), until)| (quota, given.charge.cost, *until))
-        });
-        for (i, (quota, cost, until)) in quotas.enumerate() {
-            locked.shard(i, |shard, key| shard.give_back(key, quota, cost, until, now));
+        let quotas = given.iter().flat_map(|given| given.charge.quotas.iter().map(move |(_, quota)| (given, quota)));
+        for (i, (GiveBack { charge, at }, quota)) in quotas.enumerate() {
+            locked.shard(i, |shard, key| shard.give_back(key, quota, charge.cost, *at, now));
         }
     }
 

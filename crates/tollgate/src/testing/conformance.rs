@@ -9,8 +9,6 @@ mod sequences;
 
 use std::fmt::Debug;
 
-use smallvec::SmallVec;
-
 use crate::{
     algorithm::{Outcome, Verdict},
     clock::{ManualClock, Timestamp},
@@ -113,12 +111,6 @@ impl Tried {
     fn charge<'a>(&'a self, variant: usize, key: &'a Key, cost: u64) -> Charge<'a> {
         Charge { rule: &self.name, mode: self.mode, key, quotas: &self.variants[variant], cost }
     }
-}
-
-/// What gives a charge back that a store took so.
-fn give_back<'a>(charge: Charge<'a>, at: Timestamp, outcomes: &[Outcome]) -> GiveBack<'a> {
-    let until: SmallVec<_> = outcomes.iter().map(|outcome| at + outcome.status.reset_after).collect();
-    GiveBack { charge, until }
 }
 
 fn all_allow(outcomes: &[Outcome]) -> bool {

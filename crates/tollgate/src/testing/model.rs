@@ -48,7 +48,7 @@ struct Charged {
     quota: Quota,
     /// When the window of the calendar ends in which it was made; without a calendar, never asked for.
     window_end: u128,
-    /// When the counter was to be as new, which also names the charge when it is given back; not known at first.
+    /// When the counter was to be as new; not known at first.
     until: u64,
     /// Parts of a unit, of which there are as many as the window has microseconds, given back at `at`.
     given: i128,
@@ -88,16 +88,15 @@ impl Model {
         status
     }
 
-    /// Takes the cost of a charge off again, as far as it still counts; `until` is when it was made plus the
-    /// `reset_after` it got.
-    pub fn give_back(&mut self, quota: &Quota, cost: u64, until: Timestamp, now: Timestamp) {
-        let (until, now) = (until.as_micros(), now.as_micros());
+    /// Takes the cost of a charge that was made `at` off again, as far as it still counts.
+    pub fn give_back(&mut self, quota: &Quota, cost: u64, at: Timestamp, now: Timestamp) {
+        let (at, now) = (at.as_micros(), now.as_micros());
         if quota.algorithm() == Algorithm::TokenBucket {
-            let given = bucket::unpaid(quota, cost, until, now);
+            let given = bucket::unpaid(quota, cost, at, now);
             self.remember(Charged { at: now, cost: 0, quota: *quota, window_end: 0, until: u64::MAX, given });
         } else {
             let mut left = cost;
-            for charged in self.charges.iter_mut().filter(|charged| charged.until == until) {
+            for charged in self.charges.iter_mut().filter(|charged| charged.at == at) {
                 let given = left.min(charged.cost);
                 charged.cost -= given;
                 left -= given;

@@ -89,7 +89,7 @@ struct Twins {
     state: Option<State>,
     model: Model,
     now: Timestamp,
-    /// What was taken and not given back: by which quota, what cost, until when.
+    /// What was taken and not given back: by which quota, what cost, and when.
     taken: Vec<(Quota, u64, Timestamp)>,
     /// The last `retry_after`.
     told: Duration,
@@ -133,16 +133,16 @@ impl Twins {
         self.state = state;
         self.told = outcome.retry_after.unwrap_or(self.told);
         if outcome.verdict == Verdict::Allow && cost > 0 {
-            self.taken.push((*quota, cost, self.now + outcome.status.reset_after));
+            self.taken.push((*quota, cost, self.now));
         }
         Ok(())
     }
 
     fn give_back(&mut self, ago: usize) {
         if self.taken.len() > ago {
-            let (quota, cost, until) = self.taken.remove(self.taken.len() - 1 - ago);
-            self.state = give_back(self.state.take(), &quota, cost, until, self.now);
-            self.model.give_back(&quota, cost, until, self.now);
+            let (quota, cost, at) = self.taken.remove(self.taken.len() - 1 - ago);
+            self.state = give_back(self.state.take(), &quota, cost, at, self.now);
+            self.model.give_back(&quota, cost, at, self.now);
         }
     }
 }

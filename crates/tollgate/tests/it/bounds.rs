@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tollgate::{
-    algorithm::{State, Verdict, charge, look},
+    algorithm::{State, Verdict, charge, give_back, look},
     clock::Timestamp,
     quota::{Algorithm, Quota},
 };
@@ -148,6 +148,37 @@ proptest! {
             for (to, cost) in &passed[i..] {
                 sum += cost;
                 prop_assert!(sum * 13_000 <= 5 * 13_000 + 7 * (to - from), "{} from {} to {}", sum, from, to);
+            }
+        }
+    }
+
+    /// Gifts that come late and in any order once let a bucket admit more: each was measured against what others had given
+    /// back already. What stays on the bill would have passed if nothing else had ever been charged.
+    #[test]
+    fn what_is_not_given_back_would_have_passed_alone(
+        steps in prop::collection::vec((0..4_000_u64, 1..5_u64, prop::option::of(0..8_usize)), 1..60),
+    ) {
+        for quota in [quota("7/13 ms burst 5", Algorithm::TokenBucket), quota("7/13 ms", Algorithm::SlidingLog)] {
+            let (mut state, mut now) = (None, 0);
+            let mut passed: Vec<(u64, u64, bool)> = Vec::new();
+            for (gap, cost, gift) in &steps {
+                now += gap;
+                let gift = gift.and_then(|ago| passed.iter_mut().rev().filter(|(_, _, kept)| *kept).nth(ago));
+                if let Some((at, cost, kept)) = gift {
+                    *kept = false;
+                    state = give_back(state, &quota, *cost, Timestamp::from_micros(*at), Timestamp::from_micros(now));
+                }
+                let (next, outcome) = charge(state, &quota, *cost, Timestamp::from_micros(now));
+                state = next;
+                if outcome.verdict == Verdict::Allow {
+                    passed.push((now, *cost, true));
+                }
+            }
+            let mut alone = None;
+            for (at, cost, _) in passed.iter().filter(|(_, _, kept)| *kept) {
+                let (next, outcome) = charge(alone, &quota, *cost, Timestamp::from_micros(*at));
+                alone = next;
+                prop_assert_eq!(outcome.verdict, Verdict::Allow, "{} at {} of {:?}", cost, at, passed);
             }
         }
     }

@@ -77,17 +77,10 @@ impl Shard {
         outcome
     }
 
-    pub(super) fn give_back(
-        &mut self,
-        key: &CounterKey<'_>,
-        quota: &Quota,
-        cost: u64,
-        until: Timestamp,
-        now: Timestamp,
-    ) {
+    pub(super) fn give_back(&mut self, key: &CounterKey<'_>, quota: &Quota, cost: u64, at: Timestamp, now: Timestamp) {
         let Some(counter) = self.counters.get_mut(key) else { return };
         let log_charges = counter.log_charges();
-        counter.state = algorithm::give_back(counter.state.take(), quota, cost, until, now);
+        counter.state = algorithm::give_back(counter.state.take(), quota, cost, at, now);
         let standing = algorithm::look(counter.state.as_ref(), quota, 0, now);
         counter.stands(&standing.status, now);
         self.log_charges = self.log_charges + counter.log_charges() - log_charges;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Stage, Tried, all_allow, give_back};
+use super::{Stage, Tried, all_allow};
 use crate::{
     algorithm::Outcome,
     clock::{ManualClock, Timestamp},
@@ -48,7 +48,7 @@ struct Sequence<S> {
     rules: Vec<Tried>,
     keys: Vec<Key>,
     /// What was taken and not given back.
-    taken: Vec<(Ask, Timestamp, Vec<Outcome>)>,
+    taken: Vec<(Ask, Timestamp)>,
     /// The last wait that was named.
     wait: Option<Duration>,
 }
@@ -147,7 +147,7 @@ impl<S: Store> Sequence<S> {
             let (of_charge, others) = rest.split_at(charge.quotas.len());
             rest = others;
             if passes && ask.cost > 0 && all_allow(of_charge) {
-                self.taken.push((*ask, now, of_charge.to_vec()));
+                self.taken.push((*ask, now));
             }
         }
     }
@@ -167,21 +167,13 @@ impl<S: Store> Sequence<S> {
                 given.push(self.taken.swap_remove(self.dice.below(self.taken.len())));
             }
         }
-        let asks: Vec<Ask> = given.iter().map(|(ask, ..)| *ask).collect();
+        let asks: Vec<Ask> = given.iter().map(|(ask, _)| *ask).collect();
         let charges = charges(&self.rules, &self.keys, &asks);
-        let back = |((_, at, outcomes), charge): (&(Ask, Timestamp, Vec<Outcome>), &Charge<'_>)| {
-            let GiveBack { until, .. } = give_back(*charge, *at, outcomes);
-            until
-        };
-        let untils: Vec<_> = given.iter().zip(&charges).map(back).collect();
-        let back: Vec<GiveBack<'_>> = charges
-            .iter()
-            .zip(&untils)
-            .map(|(charge, until)| GiveBack { charge: *charge, until: until.clone() })
-            .collect();
+        let given = charges.iter().zip(&given);
+        let back: Vec<GiveBack<'_>> = given.map(|(charge, (_, at))| GiveBack { charge: *charge, at: *at }).collect();
         self.stage.give_back(&back).await;
-        for ((ask, charge), until) in asks.iter().zip(&charges).zip(&untils) {
-            self.reference.give_back(ask, charge, until, self.stage.clock.now());
+        for (ask, given) in asks.iter().zip(&back) {
+            self.reference.give_back(ask, given, self.stage.clock.now());
         }
         let looks: Vec<Ask> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
         for ask in looks {
@@ -198,7 +190,7 @@ impl<S: Store> Sequence<S> {
             }
         }
         // What was charged before is not to be given back to what is charged after.
-        self.taken.retain(|(taken, ..)| !asks.iter().any(|ask| (ask.rule, ask.key) == (taken.rule, taken.key)));
+        self.taken.retain(|(taken, _)| !asks.iter().any(|ask| (ask.rule, ask.key) == (taken.rule, taken.key)));
     }
 }
 
@@ -237,9 +229,9 @@ impl Reference {
         quotas.map(|(place, (_, quota))| self.counter(ask, place).look(quota, ask.cost, now)).collect()
     }
 
-    fn give_back(&mut self, ask: &Ask, charge: &Charge<'_>, until: &[Timestamp], now: Timestamp) {
-        for ((place, (_, quota)), until) in charge.quotas.iter().enumerate().zip(until) {
-            self.counter(ask, place).give_back(quota, ask.cost, *until, now);
+    fn give_back(&mut self, ask: &Ask, given: &GiveBack<'_>, now: Timestamp) {
+        for (place, (_, quota)) in given.charge.quotas.iter().enumerate() {
+            self.counter(ask, place).give_back(quota, ask.cost, given.at, now);
         }
     }
 }

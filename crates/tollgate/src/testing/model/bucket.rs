@@ -19,10 +19,10 @@ pub(super) fn missing(charges: &[Charged], quota: &Quota, at: u128) -> u128 {
     u128::try_from(still_missing).unwrap_or(0)
 }
 
-/// What of a charge has not been refilled yet, when tokens come back in the order in which they were taken.
-pub(super) fn unpaid(quota: &Quota, cost: u64, until: u64, now: u64) -> i128 {
+/// What of a charge has not been refilled yet, if nothing else has been since.
+pub(super) fn unpaid(quota: &Quota, cost: u64, at: u64, now: u64) -> i128 {
     let taken = i128::from(cost) * signed(window(quota));
-    taken.min(refilled(quota, until.saturating_sub(now).into()))
+    (taken - refilled(quota, now.saturating_sub(at).into())).max(0)
 }
 
 /// One microsecond refills amount / window of a token, which is as many parts as the amount.
