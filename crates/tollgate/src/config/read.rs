@@ -202,7 +202,7 @@ pub(crate) struct NamedField<'a> {
 
 /// A walk over a map whose keys are known: ask for each of them, then [`Fields::finish`].
 ///
-/// ```ignore
+/// ```text
 /// let mut fields = field.fields("a rule")?;
 /// let name = fields.required("name").and_then(Field::text);
 /// let shadow = fields.optional("mode").map(|mode| mode.one_of(&[("enforce", false), ("shadow", true)]));

@@ -85,7 +85,7 @@ impl Limit {
         self.burst
     }
 
-    /// The window: at most [`MAX_WINDOW`].
+    /// The window: at most [`MAX_WINDOW`](super::MAX_WINDOW).
     pub const fn window(&self) -> Duration {
         Duration::from_millis(self.unit.millis() * self.n)
     }
