@@ -1,41 +1,39 @@
 //! Token bucket: full at first, refilled continuously at A tokens per W, holding at most `burst` (default A).
 //!
-//! The same as GCRA, kept as a meter: not the instant at which the bucket will be full, but how much is missing and
-//! when that was true. A token is W units, so that one microsecond refills exactly A units and nothing is ever rounded.
-//! And, unlike an instant, what is missing means the same under another amount: a customer who is given a larger
-//! quota, by an override or a new policy, keeps the tokens used and not the wait they cost at the old rate.
+//! GCRA: all there is to remember is when the bucket will be full, in whole microseconds and parts of one. A token is W
+//! units, so that one microsecond refills exactly A units and nothing is ever rounded. The amount A stands beside the
+//! instant because a customer can be given another one, by an override or a new policy: what he keeps is the tokens used,
+//! not the wait that they cost at the old rate.
 
 use std::time::Duration;
 
 use super::{Outcome, Status};
 use crate::quota::Quota;
 
-/// How many units of 1/W token were missing at an instant. Never 0.
+/// When the bucket will be full: at `full_at` and `parts` / `amount` of a microsecond, refilled by `amount` units each
+/// microsecond, which is the amount of whoever took last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    at: u64,
-    missing: u128,
-    /// When it was to be full by the quota that took last. From then on it is, whoever asks, so that a store may forget
-    /// it.
     full_at: u64,
+    parts: u64,
+    amount: u64,
 }
 
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     let bucket = Bucket::of(quota);
-    let open = bucket.refill(state, now);
-    // Whoever takes nothing leaves the bucket as it was found: its refill is at the rate of whoever takes next.
+    let open = still_filling(state, now);
     if cost == 0 {
-        return (state, Outcome::allow(bucket.status(open)));
+        return (open, Outcome::allow(bucket.status(open, now)));
     }
-    let missing = open.map_or(0, |open| open.missing);
+    let missing = open.map_or(0, |open| open.missing(now));
     let wanted = bucket.units(cost);
     if missing + wanted > bucket.capacity {
-        let until_it_fits = |open: State| bucket.wait(missing + wanted - bucket.capacity, open);
+        let until_it_fits = |open: State| open.until_missing(bucket.capacity - wanted, now);
         let retry_after = open.filter(|_| wanted <= bucket.capacity).map(until_it_fits);
-        return (state, Outcome::deny(bucket.status(open), retry_after));
+        return (open, Outcome::deny(bucket.status(open, now), retry_after));
     }
-    let charged = bucket.missing(open.map_or(now, |open| open.at), missing + wanted);
-    (charged, Outcome::allow(bucket.status(charged)))
+    let charged = bucket.missing(missing + wanted, now);
+    (charged, Outcome::allow(bucket.status(charged, now)))
 }
 
 /// Gives back what of the charge cannot have been refilled since, as if the bucket had refilled nothing else. What others
@@ -43,75 +41,79 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
 /// late gift must never admit what would not have passed without the charge.
 pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {
     let bucket = Bucket::of(quota);
-    let open = bucket.refill(Some(state), now)?;
-    let refilled = bucket.rate.saturating_mul(u128::from(now.saturating_sub(at)));
+    let open = still_filling(Some(state), now)?;
+    let refilled = u128::from(open.amount.max(quota.amount())).saturating_mul(now.saturating_sub(at).into());
     let unpaid = bucket.units(cost).saturating_sub(refilled);
-    bucket.missing(open.at, open.missing.saturating_sub(unpaid))
+    open.with_missing(open.missing(now).saturating_sub(unpaid), now)
+}
+
+/// A bucket that is full is as new.
+fn still_filling(state: Option<State>, now: u64) -> Option<State> {
+    state.filter(|state| now < state.full_at || (now == state.full_at && state.parts > 0))
+}
+
+impl State {
+    /// Units missing at `now`.
+    fn missing(&self, now: u64) -> u128 {
+        u128::from(self.full_at - now) * u128::from(self.amount) + u128::from(self.parts)
+    }
+
+    /// Time until no more than `target` units are missing.
+    fn until_missing(&self, target: u128, now: u64) -> Duration {
+        let to_refill = self.missing(now).saturating_sub(target);
+        Duration::from_micros(narrow(to_refill.div_ceil(u128::from(self.amount))))
+    }
+
+    /// The same bucket with `missing` units missing at `now`; one that misses nothing is as new.
+    fn with_missing(&self, missing: u128, now: u64) -> Option<Self> {
+        let amount = u128::from(self.amount);
+        let full_at = now.saturating_add(narrow(missing / amount));
+        (missing > 0).then_some(Self { full_at, parts: narrow(missing % amount), amount: self.amount })
+    }
 }
 
 /// A quota in units of 1/W token. Amounts are at most 10¹² and windows 3.2·10¹⁵ µs, so that no product leaves 128 bits.
 struct Bucket {
-    /// Units refilled each microsecond.
-    rate: u128,
     /// Units in one token.
     window: u128,
     /// Units in a full bucket.
     capacity: u128,
+    amount: u64,
 }
 
 impl Bucket {
     fn of(quota: &Quota) -> Self {
         let window = u128::from(quota.window_micros());
-        Self { rate: quota.amount().into(), window, capacity: u128::from(quota.capacity()) * window }
+        Self { window, capacity: u128::from(quota.capacity()) * window, amount: quota.amount() }
     }
 
     fn units(&self, tokens: u64) -> u128 {
         u128::from(tokens) * self.window
     }
 
-    /// So much is missing at an instant; nothing is no state.
-    fn missing(&self, at: u64, missing: u128) -> Option<State> {
-        (missing > 0).then(|| State { at, missing, full_at: at.saturating_add(self.micros(missing)) })
+    /// A bucket of this quota with so much missing. Nothing fits into one of amount 0, so none is ever made.
+    fn missing(&self, missing: u128, now: u64) -> Option<State> {
+        State { full_at: now, parts: 0, amount: self.amount.max(1) }.with_missing(missing, now)
     }
 
-    /// What is still missing at `now`.
-    fn refill(&self, state: Option<State>, now: u64) -> Option<State> {
-        let State { at, missing, full_at } = state?;
-        // A thread that read the clock a little earlier than the last one finds the bucket as that one left it.
-        let now = now.max(at);
-        let missing = missing.saturating_sub(self.rate * u128::from(now - at));
-        (missing > 0 && now < full_at).then_some(State { at: now, missing, full_at })
-    }
-
-    /// Microseconds until `units` have been refilled. Nothing refills an amount of 0, and no promise is made about it.
-    fn micros(&self, units: u128) -> u64 {
-        let micros = if self.rate == 0 { 0 } else { units.div_ceil(self.rate) };
-        u64::try_from(micros).unwrap_or(u64::MAX)
-    }
-
-    /// Time until `units` of what is missing have been refilled, at the latest when the bucket is full anyway.
-    fn wait(&self, units: u128, open: State) -> Duration {
-        Duration::from_micros(self.micros(units).min(open.full_at - open.at))
-    }
-
-    fn status(&self, open: Option<State>) -> Status {
-        let limit = self.tokens(self.capacity);
+    fn status(&self, open: Option<State>, now: u64) -> Status {
+        let limit = narrow(self.capacity / self.window);
         let Some(open) = open else {
             return Status { limit, remaining: limit, refill_after: None, reset_after: Duration::ZERO };
         };
         // An override with a smaller burst can find more missing than it holds.
-        let left = self.capacity.saturating_sub(open.missing);
-        let to_next = open.missing + (left / self.window + 1) * self.window - self.capacity;
+        let left = self.capacity.saturating_sub(open.missing(now));
+        let next = (left / self.window + 1) * self.window;
         Status {
             limit,
-            remaining: self.tokens(left),
-            refill_after: (self.rate > 0).then(|| self.wait(to_next, open)),
-            reset_after: self.wait(open.missing, open),
+            remaining: narrow(left / self.window),
+            refill_after: self.capacity.checked_sub(next).map(|target| open.until_missing(target, now)),
+            reset_after: open.until_missing(0, now),
         }
     }
+}
 
-    fn tokens(&self, units: u128) -> u64 {
-        // At most the burst, which came from 64 bits.
-        u64::try_from(units / self.window).unwrap_or(u64::MAX)
-    }
+/// Spans of at most 200 years in microseconds and counts of at most 10¹² fit; anything else is as good as for ever.
+fn narrow(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -48,8 +48,6 @@ struct Charged {
     quota: Quota,
     /// When the window of the calendar ends in which it was made; without a calendar, never asked for.
     window_end: u128,
-    /// When the counter was to be as new; not known at first.
-    until: u64,
     /// Parts of a unit, of which there are as many as the window has microseconds, given back at `at`.
     given: i128,
 }
@@ -75,25 +73,16 @@ impl Model {
             self.charges.clear();
         }
         let window_end = calendar::window_end(quota.limit(), now);
-        let status = self.remember(Charged { at: now, cost, quota: *quota, window_end, until: u64::MAX, given: 0 });
-        Outcome { verdict: Verdict::Allow, status, retry_after: None }
-    }
-
-    fn remember(&mut self, charged: Charged) -> Status {
-        let place = self.charges.len();
-        let Charged { at, quota, .. } = charged;
-        self.charges.push(charged);
-        let status = self.status(&quota, at);
-        self.charges[place].until = (Timestamp::from_micros(at) + status.reset_after).as_micros();
-        status
+        self.charges.push(Charged { at: now, cost, quota: *quota, window_end, given: 0 });
+        Outcome { verdict: Verdict::Allow, status: self.status(quota, now), retry_after: None }
     }
 
     /// Takes the cost of a charge that was made `at` off again, as far as it still counts.
     pub fn give_back(&mut self, quota: &Quota, cost: u64, at: Timestamp, now: Timestamp) {
         let (at, now) = (at.as_micros(), now.as_micros());
         if quota.algorithm() == Algorithm::TokenBucket {
-            let given = bucket::unpaid(quota, cost, at, now);
-            self.remember(Charged { at: now, cost: 0, quota: *quota, window_end: 0, until: u64::MAX, given });
+            let given = bucket::unpaid(&self.charges, quota, cost, at, now);
+            self.charges.push(Charged { at: now, cost: 0, quota: *quota, window_end: 0, given });
         } else {
             let mut left = cost;
             for charged in self.charges.iter_mut().filter(|charged| charged.at == at) {
@@ -115,16 +104,11 @@ impl Model {
     fn status(&self, quota: &Quota, now: u64) -> Status {
         let remaining = self.remaining(quota, now.into());
         let can_rise = remaining < limit(quota);
-        // A bucket that holds nothing is never filled, and no promise is made about it.
-        let holds_nothing = quota.algorithm() == Algorithm::TokenBucket && limit(quota) == 0;
         Status {
             limit: limit(quota),
             remaining,
             refill_after: can_rise.then(|| self.first(now, |at| self.remaining(quota, at) > remaining)),
-            reset_after: match holds_nothing {
-                true => Duration::ZERO,
-                false => self.first(now, |at| self.counted(quota, at) == 0),
-            },
+            reset_after: self.first(now, |at| self.counted(quota, at) == 0),
         }
     }
 
@@ -149,7 +133,7 @@ impl Model {
             Algorithm::CalendarWindow => windows::calendar(&self.charges, at) * window(quota),
             Algorithm::SlidingLog => windows::log(&self.charges, at) * window(quota),
             Algorithm::SlidingWindow => sliding::counted(&self.charges, quota, at),
-            Algorithm::TokenBucket => bucket::missing(&self.charges, quota, at),
+            Algorithm::TokenBucket => bucket::missing(&self.charges, at),
         }
     }
 
