@@ -16,16 +16,19 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Limit requests in front of any HTTP server
+    ///
+    /// With a policy FILE, or with --limit alone: `tollgate serve --limit 5/minute` answers allowed requests itself.
     Serve(Serve),
-    /// Say what a policy means, or what is wrong with it
+    /// Say what a policy means, rule by rule, or what is wrong with it and where
     Check(Check),
     /// Show what a policy would have done to recorded requests
+    ///
+    /// REQUESTS holds a JSON object a line, replayed on its own clock: {"time": 1739363532.415, "peer": "10.0.0.2",
+    /// "method": "GET", "path": "/b?x=y", "headers": {"X-Key": "k", "X-Forwarded-For": ["a", "b"]}, "status": 200}. Time
+    /// (Unix seconds or RFC 3339) and peer are required; the rest is GET, /, none and 200 if left out.
     Replay(Replay),
 }
 
-/// Limit requests in front of any HTTP server.
-///
-/// With a policy FILE, or with --limit alone: `tollgate serve --limit 5/minute` answers allowed requests itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// The policy file [default: tollgate.yaml]
@@ -57,7 +60,6 @@ pub(crate) struct Serve {
     pub(crate) log_level: LogLevel,
 }
 
-/// Say what a policy means, rule by rule, or what is wrong with it and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// The policy file, or - for standard input
@@ -69,10 +71,6 @@ pub(crate) struct Check {
     pub(crate) output: Output,
 }
 
-/// Show what a policy would have done to recorded requests, on their own clock.
-///
-/// REQUESTS holds a JSON object a line: {"time": 1739363532.415, "peer": "10.0.0.2", "method": "GET", "path": "/b?x=y",
-/// "headers": {"X-Key": "k"}, "status": 200}. Time (Unix seconds or RFC 3339) and peer are required.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
     /// The policy file

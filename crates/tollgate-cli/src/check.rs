@@ -24,7 +24,7 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
         (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.shown)),
         (Err(Mistaken { mistakes, .. }), Output::Json) => {
             let mistakes: Vec<_> = mistakes.iter().map(PlacedMistake::from).collect();
-            (format!("{}\n", json!({ "mistakes": mistakes })), Err(Failure::Wrong(String::new())))
+            (format!("{}\n", json!({ "mistakes": mistakes })), Err(Failure::Told(2)))
         }
     };
     std::io::stdout().write_all(text.as_bytes()).context("standard output")?;

@@ -1,8 +1,14 @@
 //! The log of `serve`: for people, or a JSON object a line.
 
-use tracing::level_filters::LevelFilter;
+use std::io::IsTerminal as _;
 
-use crate::args::{LogFormat, LogLevel};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::debug_fn;
+
+use crate::{
+    Failure,
+    args::{LogFormat, LogLevel},
+};
 
 pub(crate) fn start(format: LogFormat, level: LogLevel) {
     let level = match level {
@@ -13,7 +19,30 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     match format {
-        LogFormat::Human => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Human => {
+            // A message says everything; the fields beside it are for machines.
+            let message_alone = debug_fn(|writer, field, value| match field.name() {
+                "message" => write!(writer, "{value:?}"),
+                _ => Ok(()),
+            });
+            let is_terminal = std::io::stderr().is_terminal();
+            log.fmt_fields(message_alone).with_ansi(is_terminal).init();
+        }
         LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Says in the log why the command fails.
+pub(crate) fn tell(failure: Failure) -> Failure {
+    match failure {
+        Failure::Wrong(message) => {
+            tracing::error!("{message}");
+            Failure::Told(2)
+        }
+        Failure::CouldNot(error) => {
+            tracing::error!("{error:#}");
+            Failure::Told(1)
+        }
+        Failure::Told(code) => Failure::Told(code),
     }
 }

@@ -22,13 +22,12 @@ fn main() -> ExitCode {
     };
     let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Told(code)) => return ExitCode::from(code),
         Err(Failure::Wrong(message)) => (2, message),
         Err(Failure::CouldNot(error)) if is_closed_pipe(&error) => return ExitCode::SUCCESS,
         Err(Failure::CouldNot(error)) => (1, format!("error: {error:#}")),
     };
-    if !message.is_empty() {
-        eprintln!("{message}");
-    }
+    eprintln!("{message}");
     ExitCode::from(code)
 }
 
@@ -39,6 +38,8 @@ enum Failure {
     Wrong(String),
     /// It could not do it: exit code 1.
     CouldNot(anyhow::Error),
+    /// Why has been said already: only the exit code is left.
+    Told(u8),
 }
 
 impl From<anyhow::Error> for Failure {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::{
     Failure,
-    args::Serve,
+    args::{LogFormat, Serve},
     describe,
     load::{self, Loaded},
     log,
@@ -26,28 +26,36 @@ const DEFAULT_FILE: &str = "tollgate.yaml";
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
+    log::start(serve.log, serve.log_level);
+    match (start(&serve), serve.log) {
+        (Ok(server), _) => Ok(server.run_until_signal().map_err(anyhow::Error::from)?),
+        // Whoever collects a log of objects wants the reason in it too.
+        (Err(failure), LogFormat::Json) => Err(log::tell(failure)),
+        (Err(failure), LogFormat::Human) => Err(failure),
+    }
+}
+
+fn start(serve: &Serve) -> Result<Server, Failure> {
     let (loaded, source) = match &serve.limit {
         Some(limits) => (from_flags(limits, &serve.by)?, "--limit".to_owned()),
         None => from_file(serve.file.as_deref())?,
     };
     let Loaded { mut config, warnings } = loaded;
-    listen_where_told(&mut config.listeners, &serve, &source)?;
+    listen_where_told(&mut config.listeners, serve, &source)?;
 
-    log::start(serve.log, serve.log_level);
-    let rules = describe::count_of_rules(&config.policy);
-    info!("tollgate {}, policy {source}, {rules}", env!("CARGO_PKG_VERSION"));
-    let megabytes = config.counters.saturating_mul(BYTES_PER_COUNTER) / 1_000_000;
-    info!("store memory, {} counters, up to about {megabytes} MB", config.counters);
+    let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
+    info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
+    let counters = config.counters;
+    let megabytes = counters.saturating_mul(BYTES_PER_COUNTER) / 1_000_000;
+    info!(counters, megabytes, "store memory, {counters} counters, up to about {megabytes} MB");
     for warning in warnings {
         warn!("{warning}");
     }
-
     make_room_for_connections(&config.listeners);
-    let store = MemoryStore::new(config.counters, Clock::system());
+
+    let store = MemoryStore::new(counters, Clock::system());
     let limiter = Arc::new(Limiter::new(config.policy, store));
-    let server = Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?;
-    server.run_until_signal().map_err(anyhow::Error::from)?;
-    Ok(())
+    Ok(Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?)
 }
 
 /// Each connection takes a file descriptor, and another towards the upstream; systems start programs with far fewer than

@@ -58,7 +58,7 @@ pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _
                     .await;
             }
             if let Err(error) = &result {
-                debug!(%peer, %error, "connection ended early");
+                debug!(%peer, %error, "connection of {peer} ended early: {error}");
             }
             if result.is_err() && pulse.needs_reset() {
                 reset(client.stream);
@@ -67,7 +67,7 @@ pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _
             }
         }
         End::Overdue => {
-            debug!(%peer, phase = ?pulse.phase(), "connection timed out");
+            debug!(%peer, "connection of {peer} timed out: {:?}", pulse.phase());
             if pulse.needs_reset() {
                 reset(client.stream);
             }

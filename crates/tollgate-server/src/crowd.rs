@@ -83,9 +83,10 @@ impl Crowd {
             members.none_idle_until = idle.is_empty().then(|| now + SEARCHED_AGAIN_AFTER);
         }
         if let Some(times) = members.warnings.ripe() {
+            let bound = self.bound;
             warn!(
-                bound = self.bound,
-                times, "as many connections as allowed: closing idle ones, or the new one if none is"
+                bound,
+                times, "at the limit of {bound} connections, {times} times: closing the longest idle, else the new one"
             );
         }
     }

@@ -2,7 +2,7 @@
 //! enough that a dead upstream does not fill it.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -31,6 +31,20 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    const ALL: [Self; REASONS] = [
+        Self::Unresolved,
+        Self::Refused,
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::ClosedBeforeAnswer,
+        Self::Nonsense,
+        Self::UnaskedUpgrade,
+        Self::FirstByteTimeout,
+        Self::RequestStalled,
+        Self::RequestBroken,
+        Self::BrokenOff,
+    ];
+
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::ConnectTimeout | Self::FirstByteTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -63,7 +77,7 @@ impl Failure {
     }
 }
 
-/// The failures of one upstream, logged at most once per reason and a while.
+/// The failures of one upstream: the first of a kind is logged at once, how many followed with the next report.
 pub(crate) struct Complaints(Mutex<[Seldom; REASONS]>);
 
 impl Complaints {
@@ -71,12 +85,32 @@ impl Complaints {
         if failure.is_the_clients() {
             return;
         }
-        // Nothing under this lock can panic halfway through a change, so what a poisoned lock guards is whole.
-        let ripe = self.0.lock().unwrap_or_else(PoisonError::into_inner)[failure as usize].ripe();
+        let ripe = self.by_reason()[failure as usize].ripe();
         if let Some(times) = ripe {
-            warn!(%upstream, times, "{}", failure.detail());
+            complain(upstream, failure, times);
         }
     }
+
+    /// What has not been told yet.
+    pub(crate) fn tell_the_rest(&self, upstream: &Upstream) {
+        for failure in Failure::ALL {
+            let untold = std::mem::take(&mut self.by_reason()[failure as usize].times);
+            if untold > 0 {
+                complain(upstream, failure, untold);
+            }
+        }
+    }
+
+    fn by_reason(&self) -> MutexGuard<'_, [Seldom; REASONS]> {
+        // Nothing under this lock can panic halfway through a change, so what a poisoned lock guards is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn complain(upstream: &Upstream, failure: Failure, times: u64) {
+    let reason = failure.detail();
+    let often = if times == 1 { String::new() } else { format!(", {times} times") };
+    warn!(%upstream, reason, times, "{upstream}: {reason}{often}");
 }
 
 impl Default for Complaints {
@@ -110,4 +144,5 @@ impl Seldom {
 }
 
 const REASONS: usize = Failure::BrokenOff as usize + 1;
-const COMPLAINED_EVERY: Duration = Duration::from_secs(10);
+/// Longer than a report is away, so that what follows the first is told with it.
+const COMPLAINED_EVERY: Duration = Duration::from_secs(120);

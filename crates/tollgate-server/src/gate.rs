@@ -29,8 +29,8 @@ impl Front {
 
     pub(crate) fn announce(&self, address: SocketAddr) {
         match &self.listener.upstream {
-            Some(upstream) => info!("listening on http://{address} → {upstream}"),
-            None => warn!("listening on http://{address}, no upstream: allowed requests are answered here"),
+            Some(upstream) => info!(%address, %upstream, "listening on http://{address} → {upstream}"),
+            None => warn!(%address, "listening on http://{address}, no upstream: allowed requests are answered here"),
         }
     }
 }

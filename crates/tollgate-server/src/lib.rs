@@ -27,6 +27,7 @@
 //! only the limiter is shared. The files are declared in the order in which a request meets them.
 
 mod server;
+mod signals;
 
 mod listen;
 
@@ -52,8 +53,9 @@ mod failure;
 mod response;
 
 mod drain;
-
 mod upgrade;
+
+mod report;
 mod watch;
 
 pub use listen::BindError;

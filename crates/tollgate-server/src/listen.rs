@@ -70,7 +70,7 @@ pub(crate) async fn accept(
                 // Out of file descriptors, most likely. The connection stays in the queue, so trying again at once
                 // would only spin.
                 if let Some(times) = complaints.ripe() {
-                    warn!(%error, times, "cannot accept connections");
+                    warn!(%error, times, "cannot accept connections: {error} ({times} times)");
                 }
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }

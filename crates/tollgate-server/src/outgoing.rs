@@ -56,17 +56,20 @@ pub(crate) struct Introduction<'a> {
 
 impl Introduction<'_> {
     /// Removes what an untrusted sender says about the client, and says what we know. A trusted one is believed, and
-    /// itself becomes part of the way.
+    /// itself becomes part of the way. One that names clients in another header may pass on whatever they say in
+    /// `X-Forwarded-For`, so that is written anew, from whom it names.
     fn write(&self, headers: &mut HeaderMap) {
-        let is_trusted = self.client.peer_is_trusted();
+        let trusted_for = self.proxies.header_of(self.client);
         let withheld: Vec<&str> = self.proxies.removed_headers(self.client).collect();
-        remove_claims(headers, |name| (!is_trusted && hop::names_a_client(name)) || withheld.contains(&name));
-        let way = match join(headers, X_FORWARDED_FOR) {
-            Some(way) if is_trusted => format!("{way}, {}", self.peer),
-            _ => self.peer.to_string(),
+        remove_claims(headers, |name| (trusted_for.is_none() && hop::names_a_client(name)) || withheld.contains(&name));
+        let way = match trusted_for {
+            Some(header) if header == X_FORWARDED_FOR.as_str() => join(headers, X_FORWARDED_FOR),
+            Some(_) => self.client.address().filter(|client| *client != self.peer).map(|client| client.to_string()),
+            None => None,
         };
+        let way = way.map_or_else(|| self.peer.to_string(), |way| format!("{way}, {}", self.peer));
         insert(headers, X_FORWARDED_FOR, way);
-        if !is_trusted {
+        if trusted_for.is_none() {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
             if let Some(host) = headers.get(HOST).cloned() {
                 headers.insert(X_FORWARDED_HOST, host);

@@ -20,6 +20,8 @@ use tracing::{info, warn};
 use crate::{
     gate::{Front, Gate},
     listen::{self, BindError},
+    report::Report,
+    signals::Signals,
     watch::Watch,
 };
 
@@ -31,8 +33,7 @@ use crate::{
 pub struct Server {
     addresses: Vec<SocketAddr>,
     workers: Vec<Worker>,
-    limiter: Arc<Limiter>,
-    watch: Arc<Watch>,
+    report: Arc<Report>,
     stage: Arc<watch::Sender<Stage>>,
 }
 
@@ -41,7 +42,7 @@ impl Server {
     pub fn bind(listeners: Vec<Listener>, limiter: Arc<Limiter>) -> Result<Self, BindError> {
         let mut workers: Vec<_> = (0..worker_count()).map(|n| Worker { n, doors: Vec::new() }).collect();
         let watch = Arc::new(Watch::new(workers.len()));
-        let mut addresses = Vec::new();
+        let (mut fronts, mut addresses) = (Vec::new(), Vec::new());
         for listener in listeners {
             let sockets = listen::bind(listener.address, workers.len())?;
             let bound = sockets.first().map_or(Ok(listener.address), |socket| socket.local_addr());
@@ -51,9 +52,11 @@ impl Server {
                 worker.doors.push((Arc::clone(&front), socket));
             }
             front.announce(address);
+            fronts.push(front);
             addresses.push(address);
         }
-        Ok(Self { addresses, workers, limiter, watch, stage: Arc::new(watch::Sender::new(Stage::Serving)) })
+        let report = Arc::new(Report { limiter, watch, fronts });
+        Ok(Self { addresses, workers, report, stage: Arc::new(watch::Sender::new(Stage::Serving)) })
     }
 
     /// The bound addresses, in the order of the listeners.
@@ -69,13 +72,14 @@ impl Server {
     /// Serves until a [`Stopper`] says otherwise, then finishes what is in flight, for at most 30 seconds, and returns.
     pub fn run(self) -> io::Result<()> {
         let stopper = self.stopper();
-        let threads: io::Result<Vec<_>> = self.workers.into_iter().map(|worker| worker.start(&self.stage)).collect();
+        let start = |worker: Worker| worker.start(&self.report, &self.stage);
+        let threads: io::Result<Vec<_>> = self.workers.into_iter().map(start).collect();
         if threads.is_err() {
             stopper.abort();
         }
         let outcome = threads?.into_iter().map(join).fold(Ok(()), io::Result::and);
         stopper.abort();
-        self.watch.report_the_rest(&self.limiter);
+        self.report.tell();
         info!("stopped");
         outcome
     }
@@ -84,23 +88,12 @@ impl Server {
     pub fn run_until_signal(self) -> io::Result<()> {
         let stopper = self.stopper();
         let runtime = current_thread_runtime()?;
-        let mut signals = {
+        let signals = {
             let _context = runtime.enter();
             Signals::listen()?
         };
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                let mut stage = stopper.stage.subscribe();
-                tokio::select! {
-                    () = signals.next() => stopper.finish(),
-                    _ = stage.wait_for(|stage| *stage == Stage::Ended) => return,
-                }
-                tokio::select! {
-                    () = signals.next() => stopper.abort(),
-                    _ = stage.wait_for(|stage| *stage == Stage::Ended) => {}
-                }
-            });
-        })?;
+        let signals = signals.obey(stopper);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(signals))?;
         self.run()
     }
 }
@@ -120,6 +113,10 @@ impl Stopper {
     /// Ends at once, whatever is in flight.
     pub fn abort(&self) {
         self.advance(Stage::Ended);
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 
     fn advance(&self, to: Stage) {
@@ -143,11 +140,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(self, stage: &Arc<watch::Sender<Stage>>) -> io::Result<JoinHandle<io::Result<()>>> {
+    fn start(self, report: &Arc<Report>, stage: &Arc<watch::Sender<Stage>>) -> io::Result<JoinHandle<io::Result<()>>> {
         let runtime = current_thread_runtime()?;
         let stopper = Stopper { stage: Arc::clone(stage) };
+        let report = Arc::clone(report);
         thread::Builder::new().name(format!("worker-{}", self.n)).spawn(move || {
-            let outcome = LocalSet::new().block_on(&runtime, self.work(stopper.stage.subscribe()));
+            let outcome = LocalSet::new().block_on(&runtime, self.work(report, stopper.subscribe()));
             if outcome.is_err() {
                 stopper.abort();
             }
@@ -157,7 +155,7 @@ impl Worker {
         })
     }
 
-    async fn work(self, mut stage: watch::Receiver<Stage>) -> io::Result<()> {
+    async fn work(self, report: Arc<Report>, mut stage: watch::Receiver<Stage>) -> io::Result<()> {
         // Every task that serves a connection holds one of these; when the last is gone, so is the last connection.
         let (alive, mut gone) = mpsc::channel(1);
         let mut fronts = Vec::new();
@@ -167,60 +165,27 @@ impl Worker {
             task::spawn_local(listen::accept(gate, socket, stage.clone(), alive.clone()));
             fronts.push(front);
         }
+        let unfinished = alive.downgrade();
         drop(alive);
-        if self.n == 0
-            && let Some(front) = fronts.first().cloned()
-        {
-            task::spawn_local(async move { front.watch.report_regularly(&front.limiter).await });
+        if self.n == 0 {
+            task::spawn_local(async move { report.tell_regularly().await });
         }
 
         wait_for(&mut stage, Stage::Finishing).await;
         let open: usize = fronts.iter().map(|front| front.crowd.dismiss()).sum();
         if open > 0 {
-            info!(connections = open, "finishing what is in flight");
+            info!(connections = open, "finishing what is in flight on {open} connections");
         }
         tokio::select! {
-            _ = gone.recv() => {}
+            _ = gone.recv() => return Ok(()),
             () = wait_for(&mut stage, Stage::Ended) => {}
-            () = tokio::time::sleep(FINISHING_AT_MOST) => warn!("closing connections that did not finish in time"),
+            () = tokio::time::sleep(FINISHING_AT_MOST) => {}
+        }
+        let connections = unfinished.strong_count();
+        if connections > 0 {
+            warn!(connections, "closing {connections} connections that had not finished");
         }
         Ok(())
-    }
-}
-
-/// SIGTERM and Ctrl-C, whichever comes next.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
     }
 }
 

@@ -67,8 +67,10 @@ async fn decide(gate: &Gate, peer: IpAddr, arrived: &Arrived) -> Decision {
     gate.front.watch.note(gate.worker, &decision, request.headers);
     if decision.verdict() == Verdict::Deny {
         // Without the query, which can hold secrets.
-        let rules: Vec<&str> = decision.denied_by().collect();
-        debug!(client = ?decision.client().address(), path = request.path(), ?rules, "denied");
+        let rules = decision.denied_by().collect::<Vec<_>>().join(", ");
+        let (client, method, path) = (decision.client().address().unwrap_or(peer), request.method, request.path());
+        let retry_after = decision.retry_after().map(|wait| wait.as_secs_f64());
+        debug!(%client, method, path, listener, rules, retry_after, "denied {client} {method} {path:?} by {rules}");
     }
     decision
 }

@@ -25,7 +25,7 @@ pub(crate) async fn relay(mut client: Felt, from_client: Bytes, upstream: Leftov
     };
     tokio::select! {
         result = copying => if let Err(error) = result {
-            debug!(%error, "upgraded connection ended early");
+            debug!(%error, "upgraded connection ended early: {error}");
         },
         () = nothing_moves(pulse, idle) => debug!("upgraded connection timed out"),
     }

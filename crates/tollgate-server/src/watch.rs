@@ -4,7 +4,6 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tollgate::{
@@ -16,8 +15,6 @@ use tollgate::{
 };
 use tracing::{info, warn};
 
-const EVERY: Duration = Duration::from_secs(60);
-
 /// Headers in which proxies name a client, the most usual first.
 const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 
@@ -25,6 +22,7 @@ const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-
 #[derive(Debug)]
 pub(crate) struct Watch {
     workers: Vec<Mutex<Seen>>,
+    told: Mutex<Told>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +35,7 @@ struct Seen {
 
 impl Watch {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
+        Self { workers: (0..workers).map(|_| Mutex::default()).collect(), told: Mutex::default() }
     }
 
     /// Takes note of one decision, in the place of worker `worker`.
@@ -54,20 +52,13 @@ impl Watch {
         }
     }
 
-    /// Reports once a minute, for ever.
-    pub(crate) async fn report_regularly(&self, limiter: &Limiter) {
-        let mut report = Report::default();
-        let mut every = tokio::time::interval(EVERY);
-        every.tick().await; // The first is at once.
-        loop {
-            every.tick().await;
-            report.write(self.take(), limiter);
-        }
-    }
-
-    /// Reports what was seen since the last minute, when the server ends.
-    pub(crate) fn report_the_rest(&self, limiter: &Limiter) {
-        report_rules(&self.take().tally, limiter);
+    /// Reports what was seen since the last time.
+    pub(crate) fn report(&self, limiter: &Limiter) {
+        let seen = self.take();
+        report_rules(&seen.tally, limiter);
+        let mut told = lock(&self.told);
+        told.untrusted_proxies(&seen);
+        told.store(limiter);
     }
 
     fn take(&self) -> Seen {
@@ -81,37 +72,42 @@ impl Watch {
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
     // Counting does not panic half-way; and a count that is a little off is better than none.
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was told already.
 #[derive(Debug, Default)]
-struct Report {
-    untrusted: Option<IpAddr>,
+struct Told {
+    untrusted: Vec<IpAddr>,
     given_up: u64,
 }
 
-impl Report {
-    fn write(&mut self, seen: Seen, limiter: &Limiter) {
-        report_rules(&seen.tally, limiter);
-        self.untrusted_proxy(&seen);
-        self.store(limiter);
-    }
-
-    /// A proxy that nobody trusts makes one client of all of its clients. Said once, until another one does so.
-    fn untrusted_proxy(&mut self, seen: &Seen) {
-        let Some(((peer, header), times)) = seen.forwarding.most().into_iter().next() else { return };
-        if times * 2 <= seen.requests || self.untrusted == Some(*peer) {
+impl Told {
+    /// Proxies that nobody trusts make one client each of all of theirs. Said once, until others do so.
+    fn untrusted_proxies(&mut self, seen: &Seen) {
+        /// As many as fit a line, and as many as one would add by hand.
+        const NAMED: usize = 8;
+        let proxies = seen.forwarding.most();
+        let forwarded: u64 = proxies.iter().map(|(_, times)| times).sum();
+        let mut named: Vec<IpAddr> = proxies.iter().take(NAMED).map(|((peer, _), _)| *peer).collect();
+        named.sort_unstable();
+        let Some(((_, header), _)) = proxies.first() else { return };
+        if forwarded * 2 <= seen.requests || named == self.untrusted {
             return;
         }
-        self.untrusted = Some(*peer);
+        let from = named.iter().map(ToString::to_string).collect::<Vec<_>>().join("\", \"");
         warn!(
-            "{peer} sends {header} and {times} of {} requests, but is not a trusted proxy: all its clients count as one; \
-             if it is your proxy, add to the policy: trusted_proxies: [{{ from: \"{peer}\", header: {header} }}]",
-            seen.requests
+            header,
+            forwarded,
+            requests = seen.requests,
+            "{forwarded} of {} requests carry {header} but do not come from a trusted proxy, so all clients of each such \
+             peer count as one; if these are your proxies, add to the policy: trusted_proxies: \
+             [{{ from: [\"{from}\"], header: {header} }}]",
+            seen.requests,
         );
+        self.untrusted = named;
     }
 
     fn store(&mut self, limiter: &Limiter) {
@@ -121,6 +117,8 @@ impl Report {
         if lately > 0 {
             let enough = u64::try_from(statistics.capacity).unwrap_or(u64::MAX).saturating_add(lately);
             warn!(
+                given_up = lately,
+                enough,
                 "the memory store gave up {lately} counters that still counted, since it was full; this would have held \
                  them: store: {{ memory: {{ counters: {enough} }} }}"
             );
@@ -136,7 +134,19 @@ fn report_rules(tally: &Tally, limiter: &Limiter) {
             Mode::Enforce => "denied",
             Mode::Shadow => "would be denied",
         };
-        let most = counts.most_denied.most().first().map(|(key, times)| format!(", most {key}: {times}"));
-        info!("{} {} seen, {} {denied}{}", rule.name, counts.seen, counts.denied, most.unwrap_or_default());
+        let most_denied = counts.most_denied.most();
+        let (most, times) = most_denied.first().map_or((String::new(), 0), |(key, times)| (key.to_string(), *times));
+        info!(
+            rule = rule.name,
+            mode = rule.mode.name(),
+            seen = counts.seen,
+            denied = counts.denied,
+            most,
+            most_denied = times,
+            "{} {} seen, {} {denied}, most {most}: {times}",
+            rule.name,
+            counts.seen,
+            counts.denied,
+        );
     }
 }

@@ -90,6 +90,12 @@ impl Proxies {
         Client { address: Some(client), peer: Some(peer), peer_is_trusted: true }
     }
 
+    /// The header, in lower case, in which this client's peer is trusted to name it; none if it is not trusted.
+    pub fn header_of(&self, client: &Client) -> Option<&str> {
+        let peer = client.peer?;
+        self.entries.iter().find(|entry| entry.from.contains(peer)).map(|entry| entry.header.as_str())
+    }
+
     /// Whether a header counts when this client sends it: one that some proxy vouches for, from those proxies alone.
     pub(crate) fn believes(&self, client: &Client, header: &str) -> bool {
         let mut vouching =

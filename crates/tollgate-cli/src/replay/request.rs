@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{anyhow, ensure};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
@@ -24,6 +24,7 @@ pub(super) struct Recorded<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a request as a JSON object")]
 struct Line<'a> {
     time: Time,
     #[serde(borrow)]
@@ -41,13 +42,16 @@ impl<'a> Recorded<'a> {
     pub(super) fn read(line: &'a [u8]) -> anyhow::Result<Self> {
         let Line { time: Time(time), peer, method, path, headers, status } =
             serde_json::from_slice(line).map_err(|error| anyhow!("{}", without_line(&error)))?;
-        let peer = peer.0.parse().with_context(|| format!("peer {:?}: expected an IP address", peer.0))?;
+        let address = peer.0.parse().ok();
+        let peer = address.ok_or_else(|| anyhow!("peer {:?}: expected an IP address", peer.0))?;
+        let path = path.map_or(Cow::Borrowed("/"), |path| path.0);
+        ensure!(path.starts_with('/') || path == "*", "path {path:?}: expected it to start with \"/\"");
         Ok(Self {
             time,
             status: status.unwrap_or(200),
             peer,
             method: method.map_or(Cow::Borrowed("GET"), |method| method.0),
-            path: path.map_or(Cow::Borrowed("/"), |path| path.0),
+            path,
             headers,
         })
     }
@@ -69,7 +73,10 @@ impl<'a> Recorded<'a> {
 fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} at column {}", error.column())
+    match error.classify() {
+        serde_json::error::Category::Data => what.to_owned(),
+        _ => format!("not a JSON object in one line: {what} at column {}", error.column()),
+    }
 }
 
 /// A text that is borrowed from the line unless it has escapes.

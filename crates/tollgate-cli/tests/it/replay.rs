@@ -52,8 +52,10 @@ fn a_malformed_line_is_named_and_ends_the_replay() {
         ("{\"time\": 1, \"peer\": \"example.org\"}", "peer \"example.org\": expected an IP address"),
         ("{\"time\": 1, \"peer\": \"10.0.0.1\", \"headers\": [1]}", "headers as a map of names"),
         ("{\"time\": 1, \"peer\": \"10.0.0.1\", \"status\": 70000}", "u16"),
-        ("not json", "expected"),
-        ("{\"time\": 1, ", "EOF"),
+        ("{\"time\": 1, \"peer\": \"10.0.0.1\", \"path\": \"b\"}", "path \"b\": expected it to start with \"/\""),
+        ("1.1.1.1 - - [x]", "expected a request as a JSON object"),
+        ("[]", "expected a request as a JSON object"),
+        ("{\"time\": 1, ", "not a JSON object"),
     ] {
         let input = format!("{good}\n{good}{bad}\n");
         run_with_input(&["replay", policy.path(), "-"], &input).exits(2).says("-:4: ").says(what);

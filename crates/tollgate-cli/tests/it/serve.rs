@@ -143,11 +143,50 @@ fn a_signal_ends_it_with_0_and_the_log_has_no_line_for_a_request() {
         let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let messages: Vec<&str> = lines.iter().filter_map(|line| line["fields"]["message"].as_str()).collect();
         // What it denied since the last minute is told at the end; nothing tells of a single request.
-        assert!(
-            messages.iter().any(|message| message.starts_with("default 2 seen, 1 denied, most 127.0.0.1: 1")),
-            "{log}"
-        );
+        assert!(messages.contains(&"default 2 seen, 1 denied, most 127.0.0.1: 1"), "{log}");
+        let told = lines.iter().map(|line| &line["fields"]).find(|fields| fields["rule"] == "default");
+        assert!(told.is_some_and(|fields| fields["seen"] == 2 && fields["denied"] == 1), "{log}");
         assert!(lines.len() < 8, "{log}");
+    }
+}
+
+#[test]
+fn an_outage_is_told_at_once_and_counted_at_the_end() {
+    // A port that was free a moment ago refuses connections.
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let upstream = format!("http://{gone}");
+    let server = Serving::start(&["--limit", "100/minute", "--listen", "127.0.0.1:0", "--upstream", &upstream]);
+    for _ in 0..5 {
+        assert!(server.get("/", "").starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
+    }
+    let (_, log) = server.end("TERM");
+    assert!(log.contains(&format!("{upstream}: the upstream refused the connection\n")), "{log}");
+    assert!(log.contains(&format!("{upstream}: the upstream refused the connection, 4 times\n")), "{log}");
+}
+
+#[test]
+fn a_hang_up_is_answered_in_the_log_and_ends_nothing() {
+    let server = Serving::start(&["--limit", "100/minute", "--listen", "127.0.0.1:0"]);
+    server.signal("HUP");
+    assert!(server.get("/", "").starts_with("HTTP/1.1 200 OK\r\n"));
+    let (status, log) = server.end("TERM");
+    assert_eq!(status.code(), Some(0));
+    assert!(log.contains("SIGHUP"), "{log}");
+}
+
+#[test]
+fn with_json_even_the_last_word_is_an_object() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let file = File::new("policy.yaml", "rules: [ { name: a, limit: 5/fortnight } ]");
+    for (arguments, code, what) in [
+        (["serve", "--limit", "5/minute", "--listen", &address, "--log", "json"].as_slice(), 1, address.as_str()),
+        (["serve", file.path(), "--log", "json"].as_slice(), 2, "policy.yaml:1:30"),
+    ] {
+        let ran = run(arguments).exits(code).says(what);
+        for line in ran.stderr.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        }
     }
 }
 
@@ -209,10 +248,14 @@ impl Serving {
         answer
     }
 
-    /// Ends it by a signal: how it ended, and the rest of its log.
-    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+    fn signal(&self, signal: &str) {
         let kill = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill is there").success());
+    }
+
+    /// Ends it by a signal: how it ended, and the rest of its log.
+    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        self.signal(signal);
         let mut log = String::new();
         self.log.read_to_string(&mut log).expect("the log can be read");
         (self.child.wait().expect("it ends"), log)

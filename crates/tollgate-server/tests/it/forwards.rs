@@ -55,6 +55,17 @@ fn a_trusted_proxy_is_believed_and_appended() {
     assert_eq!(header(&head, "x-user"), Some("ann"));
 }
 
+/// A proxy that names clients in `Forwarded` lets through whatever they say in `X-Forwarded-For`.
+#[test]
+fn a_proxy_trusted_for_another_header_vouches_for_no_x_forwarded_for() {
+    let mut setup = Setup::alone().trusting();
+    setup.trusted_proxies[0].header = "forwarded".to_owned();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=3.3.3.3\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+    let head = forwarded(setup, request);
+    assert_eq!(headers(&head, "x-forwarded-for").collect::<Vec<_>>(), ["3.3.3.3, 127.0.0.1"]);
+    assert_eq!(header(&head, "forwarded"), Some("for=3.3.3.3"));
+}
+
 #[test]
 fn what_a_proxy_vouches_for_is_believed_from_nobody_else() {
     let mut setup = Setup::alone().trusting();
