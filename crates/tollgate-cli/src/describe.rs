@@ -4,7 +4,9 @@ use std::fmt::{Display, Write as _};
 
 use serde_json::json;
 use tollgate::{
+    answer::OnLimit,
     config::{Config, Listener},
+    headers::Dialects,
     policy::{Conditions, Cost, Count, Mode, Policy, Quotas, Rule, ValueTest},
     quota::{Algorithm, Limit, Quota},
     request::Source,
@@ -37,9 +39,13 @@ pub(crate) fn surroundings(config: &Config) -> String {
         let vouched = proxy.vouches.iter().map(|header| format!(", and for {header}")).collect::<String>();
         line("trusts", format!("{} for the client in {}{vouched}", proxy.from, proxy.header));
     }
+    if let Some(user) = config.policy.user() {
+        line("users", format!("are those with {user}, everybody else is a guest"));
+    }
     for except in config.policy.except() {
         line("spares", conditions(except));
     }
+    line("counts", format!("in memory, {} counters", config.counters));
     text
 }
 
@@ -72,6 +78,12 @@ pub(crate) fn rule(rule: &Rule) -> String {
     if let Count::Status(codes) = &rule.count {
         line("count", &format_args!("only requests that are answered with {}", any_of(codes)));
     }
+    if let Some(answer) = answer(&rule.on_limit) {
+        line("answers", &answer);
+    }
+    if rule.dialects != Dialects::default() {
+        line("headers", &rule.dialects);
+    }
     if rule.mode == Mode::Shadow {
         line("shadow", &"it reports what it would deny, and denies nothing");
     }
@@ -87,6 +99,20 @@ pub(crate) fn cost(cost: &Cost) -> serde_json::Value {
         }
         Cost::Header { name, default } => json!({ "from": name.to_string(), "default": default }),
     }
+}
+
+/// What is particular about the answer to a denial.
+fn answer(on_limit: &OnLimit) -> Option<String> {
+    let OnLimit { status_code, plain, json, html, default, headers, close } = on_limit;
+    let bodies = [("plain", plain.is_some()), ("json", json.is_some()), ("html", html.is_some())];
+    let bodies: Vec<&str> = bodies.iter().filter(|(_, is_custom)| *is_custom).map(|(name, _)| *name).collect();
+    let mut said = Vec::new();
+    said.extend(status_code.map(|code| code.to_string()));
+    said.extend((!bodies.is_empty()).then(|| format!("its own {} body", bodies.join(" and "))));
+    said.extend(default.map(|media| format!("{} by default", media.name())));
+    said.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    said.extend(close.filter(|close| *close).map(|_| "and closes the connection".to_owned()));
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn counted_apart(rule: &Rule) -> String {

@@ -9,7 +9,10 @@
 //!
 //! Every denial carries `Retry-After` and `Cache-Control: no-store`, whatever the dialects.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use crate::{
     algorithm::Verdict,
@@ -59,6 +62,15 @@ impl Dialects {
 
     fn contains(&self, dialect: Dialect) -> bool {
         self.0.contains(&dialect)
+    }
+}
+
+impl fmt::Display for Dialects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.is_empty() {
+            true => f.write_str("none but Retry-After"),
+            false => f.write_str(&self.0.iter().map(|dialect| dialect.name()).collect::<Vec<_>>().join(", ")),
+        }
     }
 }
 

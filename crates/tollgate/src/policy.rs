@@ -68,6 +68,11 @@ impl Policy {
         &self.proxies
     }
 
+    /// What tells a signed-in user from a guest.
+    pub fn user(&self) -> Option<&Source> {
+        self.user.as_ref()
+    }
+
     /// Requests that no rule sees.
     pub fn except(&self) -> &[Conditions] {
         &self.except
