@@ -37,6 +37,10 @@ pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failu
     let source = read_text(path).map_err(|why| Failure::Wrong(format!("error: {name}: {why}")))?;
     let file = |relative: &str| {
         let beside = path.parent().unwrap_or(Path::new("")).join(relative);
+        // A pipe could keep us waiting for ever, and a device has no end.
+        if beside.exists() && !beside.is_file() {
+            return Err("not a regular file".to_owned());
+        }
         read_text(&beside)
     };
     let surroundings = Surroundings { file: &file, variable: &|name| std::env::var(name).ok() };
@@ -46,8 +50,7 @@ pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failu
         Err(mistakes) => {
             let errors = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
             let plural = if errors == 1 { "" } else { "s" };
-            let shown =
-                format!("{}\n\n{name}: {errors} mistake{plural}, nothing was done", show(&mistakes).join("\n\n"));
+            let shown = format!("{}\n\n{name}: {errors} mistake{plural}", show(&mistakes).join("\n\n"));
             Err(Mistaken { mistakes, shown })
         }
     })

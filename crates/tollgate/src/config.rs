@@ -13,27 +13,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// From text to tree.
+mod budget;
+mod build;
+mod node;
+mod syntax;
+mod unclosed;
+mod variables;
+
+// Questions to the tree, and what is said of wrong answers.
+mod excerpt;
+mod mistake;
+mod read;
+mod spelling;
+
+// What the parts of the file mean.
 mod answer;
 mod conditions;
 mod listener;
 mod proxies;
 mod rule;
 mod warnings;
-
-mod variables;
-
-mod syntax;
-
-mod budget;
-
-mod build;
-mod node;
-
-mod read;
-mod spelling;
-
-mod excerpt;
-mod mistake;
 
 use std::fmt;
 
@@ -115,6 +115,7 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
         surroundings,
         listeners: listeners.as_deref(),
         proxies: proxies.flatten().unwrap_or_default(),
+        tells_users: user.is_some(),
         user: user.flatten(),
         dialects: dialects.flatten().unwrap_or_default(),
         on_limit: on_limit.flatten().unwrap_or_default(),
@@ -127,6 +128,10 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
 
     let rules = rules?;
     let rules_field = rules_field?;
+    if rules_field.mistakes.has_errors() {
+        // What is said of a whole policy would be false of one without its mistaken parts.
+        return None;
+    }
     warnings::warn(&rules, rules_field, &context);
     let Context { proxies, user, .. } = context;
     let policy =
@@ -151,6 +156,8 @@ struct Context<'a> {
     listeners: Option<&'a [Listener]>,
     proxies: crate::client::Proxies,
     user: Option<Source>,
+    /// Whether the file has a `user:`, which may be mistaken.
+    tells_users: bool,
     dialects: Dialects,
     on_limit: crate::answer::OnLimit,
 }
@@ -195,13 +202,13 @@ fn dialects(field: Field<'_>) -> Option<Dialects> {
     dialects
 }
 
-/// The text of `{ file: NAME }`, whose place in the messages is the name's.
-fn file_text(mut fields: Fields<'_>, surroundings: &Surroundings<'_>) -> Option<String> {
+/// The text of `{ file: NAME }`, and the name, which messages about the text point at.
+fn file_text<'a>(mut fields: Fields<'a>, surroundings: &Surroundings<'_>) -> Option<(Field<'a>, String)> {
     let name = fields.required("file");
     fields.finish();
     let name = name?;
     match (surroundings.file)(name.text()?) {
-        Ok(text) => Some(text),
+        Ok(text) => Some((name, text)),
         Err(why) => {
             name.wrong(why);
             None

@@ -132,7 +132,7 @@ pub enum Part {
     User,
     /// A header, a parameter of the query or a cookie.
     Value(Source),
-    /// The normalised path.
+    /// The normalised path; missing if it could be read as different places.
     Path,
     /// The pattern of `match.path` that fitted.
     Route,
@@ -263,7 +263,7 @@ pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
             Part::Subnet => fitted.subnet.map(|subnet| subnet.to_string().into_bytes()),
             Part::User => seen.user(),
             Part::Value(source) => seen.single(source),
-            Part::Path => Some(seen.normal_path().to_vec()),
+            Part::Path => seen.paths().settled().map(<[u8]>::to_vec),
             Part::Route => fitted.route.map(|route| route.as_bytes().to_vec()),
             Part::Method => Some(seen.request.method.as_bytes().to_vec()),
             Part::Host => seen.host().map(String::into_bytes),

@@ -20,8 +20,7 @@ use crate::{
 
 /// The most rules a policy may have.
 pub const MAX_RULES: usize = 1_000;
-/// The most charges one request may be asked for. Rules beyond them would not count, so a policy that can get there with
-/// rules that fit every request is refused.
+/// The most charges every request may place. Rules for some requests only can place more on those: none is ever left out.
 pub const MAX_CHARGES: usize = 64;
 
 /// A whole policy. One that exists is valid.
@@ -90,7 +89,6 @@ impl Policy {
         if self.except.iter().any(|except| except.spare(&seen)) {
             return fits;
         }
-        let mut charges = 0;
         let mut earlier_fitted = false;
         for (index, rule) in self.rules.iter().enumerate() {
             let Some(fitted) = rule.matcher.fit(&seen, earlier_fitted) else { continue };
@@ -99,10 +97,6 @@ impl Policy {
             }
             earlier_fitted = true;
             let choice = rule.overrides.iter().position(|other| other.conditions.choose(&seen));
-            charges += rule.quotas_of(choice).len();
-            if charges > MAX_CHARGES {
-                break;
-            }
             fits.push(Fit { rule: index, choice, key: key_of(&rule.by, &seen, fitted), cost: rule.cost.of(&seen) });
         }
         fits

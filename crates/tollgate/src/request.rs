@@ -5,12 +5,13 @@
 
 mod path;
 mod seen;
+mod source;
 
 use std::net::IpAddr;
 
 pub(crate) use path::fold_pattern;
 pub(crate) use seen::Seen;
-pub use seen::{HeaderName, Source, SourceError};
+pub use source::{HeaderName, Source, SourceError};
 
 /// One call, as an adapter shows it to the engine.
 ///

@@ -43,9 +43,9 @@ impl<'a> Recorded<'a> {
         let Line { time: Time(time), peer, method, path, headers, status } =
             serde_json::from_slice(line).map_err(|error| anyhow!("{}", without_line(&error)))?;
         let address = peer.0.parse().ok();
-        let peer = address.ok_or_else(|| anyhow!("peer {:?}: expected an IP address", peer.0))?;
+        let peer = address.ok_or_else(|| anyhow!("peer {:?}: expected an IP address", start_of(&peer.0)))?;
         let path = path.map_or(Cow::Borrowed("/"), |path| path.0);
-        ensure!(path.starts_with('/') || path == "*", "path {path:?}: expected it to start with \"/\"");
+        ensure!(path.starts_with('/') || path == "*", "path {:?}: expected it to start with \"/\"", start_of(&path));
         Ok(Self {
             time,
             status: status.unwrap_or(200),
@@ -77,6 +77,12 @@ fn without_line(error: &serde_json::Error) -> String {
         serde_json::error::Category::Data => what.to_owned(),
         _ => format!("not a JSON object in one line: {what} at column {}", error.column()),
     }
+}
+
+/// Enough of a text to recognise it: a line can be megabytes.
+fn start_of(text: &str) -> &str {
+    let end = text.char_indices().nth(60).map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 /// A text that is borrowed from the line unless it has escapes.
@@ -117,9 +123,9 @@ impl<'de> Deserialize<'de> for Time {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
-                let time: jiff::Timestamp = text
-                    .parse()
-                    .map_err(|_| E::custom(format_args!("time {text:?}: expected Unix seconds or RFC 3339")))?;
+                let time: jiff::Timestamp = text.parse().map_err(|_| {
+                    E::custom(format_args!("time {:?}: expected Unix seconds or RFC 3339", start_of(text)))
+                })?;
                 unix_micros(u64::try_from(time.as_microsecond()).ok()).ok_or_else(|| E::custom(OUT_OF_RANGE))
             }
         }

@@ -25,7 +25,6 @@ rules:
         ("policy.yaml:2:16", "expected ADDRESS:PORT"),
         ("policy.yaml:5:14", "expected a unit"),
         ("policy.yaml:6:16", "did you mean \"token-bucket\"?"),
-        ("policy.yaml:7:5", "a rule needs the key \"limit\""),
         ("policy.yaml:8:18", "by \"cookies:x\": expected client"),
         ("policy.yaml:9:5", "unknown key \"lmit\" in a rule, did you mean \"limit\"?"),
     ] {
@@ -33,7 +32,7 @@ rules:
         assert!(line.is_some_and(|line| line.contains(what)), "{place}: {what} in {}", ran.stderr);
     }
     assert!(ran.stderr.contains("  5 |     limit: 5/fortnight\n    |              ^"), "{}", ran.stderr);
-    assert!(ran.stderr.ends_with("6 mistakes, nothing was done\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("policy.yaml: 5 mistakes\n"), "{}", ran.stderr);
 }
 
 #[test]
@@ -98,7 +97,7 @@ rules:
         File::new("policy.yaml", "rules: [ { name: a, match: { client: { file: gone.txt } }, limit: 5/minute } ]");
     run(&["check", file.path()]).exits(2).says("file \"gone.txt\": no such file");
     let file = file.and("gone.txt", "10.0.0.0/8\nnot an address\n");
-    run(&["check", file.path()]).exits(2).says("line 2: \"not an address\": expected an address");
+    run(&["check", file.path()]).exits(2).says("line 2 has \"not an address\"");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::{
     node::Value,
     proxies::is_header_name,
     read::{Field, NamedField},
+    spelling::did_you_mean,
 };
 use crate::answer::{Media, OnLimit, Template};
 
@@ -27,13 +28,17 @@ fn status_code(field: Field<'_>) -> Option<u16> {
     if matches!(code, 204 | 205 | 304) {
         return field.expected("a status code of an answer with a body");
     }
+    if code < 400 {
+        let why = format!("status {code}: clients take the denial for a success, expected 400 or more, such as 429");
+        field.mistakes.warn(field.place(), why);
+    }
     Some(code)
 }
 
 /// A plain string is the body for `text/plain`, and the default.
 fn bodies(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<OnLimit> {
     if !matches!(field.node.value, Value::Map(_)) {
-        let plain = Template::new(field.text()?);
+        let plain = template(field, field.text()?);
         return Some(OnLimit { plain: Some(plain), default: Some(Media::Plain), ..OnLimit::default() });
     }
     let mut fields = field.fields("a body")?;
@@ -45,16 +50,31 @@ fn bodies(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<OnLimit> 
 
 /// A string, `{ inline: … }` or `{ file: … }`.
 fn body(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Template> {
-    let Value::Map(entries) = &field.node.value else {
-        return field.text().map(Template::new);
-    };
+    if !matches!(field.node.value, Value::Map(_)) {
+        return field.text().map(|text| template(field, text));
+    }
     let mut fields = field.fields("a body")?;
-    if entries.contains_key("file") && !entries.contains_key("inline") {
-        return file_text(fields, surroundings).map(|text| Template::new(&text));
+    if field.has("file") && !field.has("inline") {
+        return file_text(fields, surroundings).map(|(name, text)| template(name, &text));
     }
     let inline = fields.required("inline");
     fields.finish();
-    inline?.text().map(Template::new)
+    let inline = inline?;
+    inline.text().map(|text| template(inline, text))
+}
+
+/// Any text is a body; a word in braces that is nearly a placeholder is a slip of the hand.
+fn template(field: Field<'_>, text: &str) -> Template {
+    /// As [`Template`] has them.
+    const PLACEHOLDERS: [&str; 5] = ["rule", "limit", "remaining", "retry_after", "reset_after"];
+    let words = text.split('{').skip(1).filter_map(|after| after.split_once('}')).map(|(word, _)| word);
+    for word in words.filter(|word| !PLACEHOLDERS.contains(word)) {
+        if let Some(close) = did_you_mean(word, PLACEHOLDERS) {
+            let why = format!("{}: {{{word}}} stays as it is, did you mean {{{close}}}?", field.name);
+            field.mistakes.warn(field.place(), why);
+        }
+    }
+    Template::new(text)
 }
 
 fn header(named: NamedField<'_>) -> Option<(String, String)> {
@@ -67,6 +87,11 @@ fn header(named: NamedField<'_>) -> Option<(String, String)> {
     if framing.iter().any(|name| name.eq_ignore_ascii_case(field.name)) {
         field.mistakes.at(key_place, format!("header {}: the connection sets it, expected another", field.name));
         return None;
+    }
+    let ours = ["retry-after", "content-type", "ratelimit", "ratelimit-policy", "cache-control"];
+    if ours.iter().any(|name| name.eq_ignore_ascii_case(field.name)) {
+        let why = format!("header {}: it replaces what tollgate says itself", field.name);
+        field.mistakes.warn(key_place, why);
     }
     let value = field.text()?;
     if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte) || byte == b'\t') {

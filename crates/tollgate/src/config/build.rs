@@ -489,9 +489,9 @@ mod tests {
         check_mistake("a: @x\n", 1, 4, "cannot start with @");
         check_mistake("a: `x`\n", 1, 4, "cannot start with a backtick");
         check_mistake("a: b: c\n", 1, 5, "colon");
-        check_mistake("a:\n\tb: 1\n", 2, 2, "tab");
-        check_mistake("a: [1, 2\n\n", 1, 9, "expected a comma or ]");
-        check_mistake("a: \"x\n", 1, 4, "does not end");
+        check_mistake("a:\n\tb: 1\n", 2, 1, "tab");
+        check_mistake("a: [1, 2\n\n", 1, 4, "the [ that opens here is not closed");
+        check_mistake("a: \"x\n", 1, 4, "never closed");
         check_mistake("a: { b: ${SECRET} }\n", 1, 10, "${…} inside { } or [ ]");
         check_mistake("- a\nb: 1\n", 2, 1, "of the list");
     }

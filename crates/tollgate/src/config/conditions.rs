@@ -16,11 +16,9 @@ pub(super) fn exceptions(field: Field<'_>, context: &Context<'_>) -> Option<Vec<
     field.list_or_one(|item| {
         let mut fields = item.fields("an exception")?;
         let conditions = conditions(&mut fields, context);
+        let is_empty = fields.has_only(&[]);
         fields.finish();
-        if conditions.fits_everything() {
-            return item.expected("an exception with at least one condition");
-        }
-        Some(conditions)
+        if is_empty { item.expected("an exception with at least one condition") } else { Some(conditions) }
     })
 }
 
@@ -48,13 +46,11 @@ pub(super) fn conditions(fields: &mut Fields<'_>, context: &Context<'_>) -> Cond
     }
     Conditions {
         listener: fields.optional("listener").and_then(|field| listeners(field, context)),
-        path: fields.optional("path").and_then(|field| one_or_more(field, |item| pattern(item, PathPattern::new))),
+        path: fields.optional("path").and_then(|field| one_or_more(field, path)),
         method: fields.optional("method").and_then(|field| one_or_more(field, method)),
-        host: fields.optional("host").and_then(|field| one_or_more(field, |item| pattern(item, Pattern::lower_case))),
+        host: fields.optional("host").and_then(|field| one_or_more(field, host)),
         values,
-        content_type: fields
-            .optional("content_type")
-            .and_then(|field| one_or_more(field, |item| pattern(item, Pattern::lower_case))),
+        content_type: fields.optional("content_type").and_then(|field| one_or_more(field, content_type)),
         client: fields.optional("client").and_then(|field| subnets(field, context.surroundings)),
         user: fields.optional("user").and_then(|field| user(field, context)),
         rest: None,
@@ -64,6 +60,41 @@ pub(super) fn conditions(fields: &mut Fields<'_>, context: &Context<'_>) -> Cond
 fn one_or_more<'a, T>(field: Field<'a>, read: impl FnMut(Field<'a>) -> Option<T>) -> Option<Vec<T>> {
     let items = field.list_or_one(read)?;
     if items.is_empty() { field.expected("at least one value") } else { Some(items) }
+}
+
+fn path(field: Field<'_>) -> Option<PathPattern> {
+    let why =
+        "a path has no query and no fragment, expected a pattern without ? and #; for the query there is match.query";
+    glob(field, |text| text.contains(['?', '#']), why, PathPattern::new)
+}
+
+fn host(field: Field<'_>) -> Option<Pattern> {
+    let why = "expected the name alone, without scheme, port and path, an IPv6 address in brackets";
+    let never_fits = |text: &str| {
+        let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        bracketed.map_or(text, |(_, after)| after).contains([':', '/'])
+    };
+    glob(field, never_fits, why, Pattern::lower_case)
+}
+
+fn content_type(field: Field<'_>) -> Option<Pattern> {
+    let why = "expected a media type without parameters, such as application/json";
+    glob(field, |text| text.contains(';'), why, Pattern::lower_case)
+}
+
+/// A pattern for what never holds some characters. A regular expression may need them.
+fn glob<P, E: std::fmt::Display>(
+    field: Field<'_>,
+    never_fits: impl Fn(&str) -> bool,
+    why: &str,
+    read: impl Fn(&str) -> Result<P, E>,
+) -> Option<P> {
+    let text = field.text()?;
+    if !text.starts_with('~') && never_fits(text) {
+        field.wrong(why);
+        return None;
+    }
+    pattern(field, read)
 }
 
 fn pattern<P, E: std::fmt::Display>(field: Field<'_>, read: impl Fn(&str) -> Result<P, E>) -> Option<P> {
@@ -103,7 +134,7 @@ fn listeners(field: Field<'_>, context: &Context<'_>) -> Option<Vec<String>> {
 
 fn user(field: Field<'_>, context: &Context<'_>) -> Option<bool> {
     let user = field.boolean()?;
-    if context.user.is_none() {
+    if !context.tells_users {
         field
             .mistakes
             .at(field.place(), "user: nothing tells users from guests, expected `user:` at the top of the file");
@@ -121,7 +152,11 @@ fn tests(field: Field<'_>, source: impl Fn(&str) -> Option<Source>) -> Vec<(Sour
         };
         Some((source, tests?))
     };
-    field.entries().into_iter().flatten().filter_map(read).collect()
+    let entries = field.entries();
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        field.expected::<()>("at least one name");
+    }
+    entries.into_iter().flatten().filter_map(read).collect()
 }
 
 fn value_test(field: Field<'_>) -> Option<ValueTest> {

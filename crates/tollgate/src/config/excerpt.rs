@@ -11,7 +11,7 @@ pub(super) struct Excerpt {
 impl Excerpt {
     /// `None` if there is no such line or nothing on it to show.
     pub(super) fn of(source: &str, line: usize, column: usize) -> Option<Self> {
-        let line = nth_line(source, line)?;
+        let line = lines(source).nth(line.checked_sub(1)?)?;
         if line.trim().is_empty() {
             return None;
         }
@@ -45,10 +45,9 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Lines as the parser counts them: `\n`, `\r\n` and `\r` each end one, and a byte order mark stands outside.
-fn nth_line(source: &str, line: usize) -> Option<&str> {
+pub(super) fn lines(source: &str) -> impl Iterator<Item = &str> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-    let mut lines = source.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
-    lines.nth(line.checked_sub(1)?)
+    source.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 fn harmless_char(c: char) -> char {

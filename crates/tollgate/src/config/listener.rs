@@ -40,7 +40,11 @@ impl std::str::FromStr for Upstream {
 
     /// Reads `http://host:port`; without a port it is 80.
     fn from_str(text: &str) -> Result<Self, UpstreamError> {
-        let error = || UpstreamError { text: text.to_owned() };
+        let because = |why| UpstreamError { text: text.to_owned(), why };
+        let error = || because("");
+        if text.starts_with("https://") {
+            return Err(because("TLS towards the upstream is not supported yet, "));
+        }
         let authority = text.strip_prefix("http://").ok_or_else(error)?;
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let (host, port) = match authority.strip_prefix('[') {
@@ -55,7 +59,8 @@ impl std::str::FromStr for Upstream {
         if host.is_empty() || !host.bytes().all(is_host) {
             return Err(error());
         }
-        let port = port.map_or(Ok(80), str::parse).ok().filter(|port| *port != 0).ok_or_else(error)?;
+        let port = port.map_or(Ok(80), str::parse).ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| because("the port is not one from 1 to 65535, "))?;
         Ok(Self { host: host.to_owned(), port })
     }
 }
@@ -73,11 +78,13 @@ impl fmt::Display for Upstream {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamError {
     text: String,
+    /// What comes before the words of what was expected: nothing, or a reason and a comma.
+    why: &'static str,
 }
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "upstream {:?}: expected {UPSTREAM}", self.text)
+        write!(f, "upstream {:?}: {}expected {UPSTREAM}", self.text, self.why)
     }
 }
 
@@ -170,17 +177,19 @@ fn listener(field: Field<'_>) -> Option<Listener> {
 fn address(field: Field<'_>) -> Option<SocketAddr> {
     let address = field.text()?.parse().ok();
     if address.is_none() {
-        field.wrong("expected ADDRESS:PORT, such as 127.0.0.1:8080 or \"[::]:8080\"");
+        let why =
+            "expected ADDRESS:PORT, an IP address and a port up to 65535, such as 127.0.0.1:8080 or \"[::]:8080\"";
+        field.wrong(why);
     }
     address
 }
 
 fn upstream(field: Field<'_>) -> Option<Upstream> {
-    let upstream = field.text()?.parse().ok();
-    if upstream.is_none() {
-        field.wrong(format_args!("expected {UPSTREAM}"));
+    let upstream = field.text()?.parse();
+    if let Err(UpstreamError { why, .. }) = &upstream {
+        field.wrong(format_args!("{why}expected {UPSTREAM}"));
     }
-    upstream
+    upstream.ok()
 }
 
 fn timeouts(field: Field<'_>) -> Option<Timeouts> {

@@ -56,6 +56,19 @@ impl Node {
         }
     }
 
+    /// The items of a list that holds texts alone, at least one, or the text that stands for such a list, fit to be shown.
+    pub(crate) fn texts(&self) -> Option<Vec<&str>> {
+        let items = match &self.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(self),
+        };
+        let texts = items.iter().map(|item| match &item.value {
+            Value::Scalar(scalar) => Some(scalar.shown()),
+            _ => None,
+        });
+        texts.collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty())
+    }
+
     /// `true` or `false` if it is just that word in the file, for readers who take a truth value or a text.
     pub(crate) fn literal_bool(&self) -> Option<bool> {
         match &self.value {

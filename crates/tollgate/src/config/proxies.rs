@@ -1,6 +1,6 @@
 //! `trusted_proxies`, and sets of addresses wherever they stand.
 
-use super::{Surroundings, file_text, node::Value, read::Field};
+use super::{Surroundings, excerpt::quoted, file_text, node::Value, read::Field};
 use crate::client::{Proxies, Subnet, Subnets, TrustedProxy};
 
 pub(super) fn proxies(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Proxies> {
@@ -57,21 +57,26 @@ fn subnet(field: Field<'_>) -> Option<Subnet> {
 
 /// One address or subnet a line; `#` starts a comment.
 fn address_file(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Vec<Subnet>> {
-    let text = file_text(field.fields("a file of addresses")?, surroundings)?;
-    let mut subnets = Vec::new();
+    /// Enough to see what is wrong with all of them.
+    const MAX_SHOWN: usize = 5;
+    let (name, text) = file_text(field.fields("a file of addresses")?, surroundings)?;
+    let (mut subnets, mut bad) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let entry = line.split('#').next().unwrap_or(line).trim();
         if entry.is_empty() {
             continue;
         }
-        match entry.parse() {
+        match entry.parse::<Subnet>() {
             Ok(subnet) => subnets.push(subnet),
-            Err(error) => {
-                let why = format!("the file of addresses, line {}: {error}", index + 1);
-                field.mistakes.at(field.place(), why);
-                return None;
-            }
+            Err(_) => bad.push((index + 1, entry)),
         }
     }
-    Some(subnets)
+    if bad.is_empty() {
+        return Some(subnets);
+    }
+    let shown = bad.iter().take(MAX_SHOWN).map(|(line, entry)| format!("line {line} has {}", quoted(entry)));
+    let more = bad.len().checked_sub(MAX_SHOWN + 1).map(|more| format!("and {} more lines are none", more + 1));
+    let found = shown.chain(more).collect::<Vec<_>>().join(", ");
+    name.wrong(format_args!("expected an address, a subnet or all in every line, {found}"));
+    None
 }

@@ -39,11 +39,17 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// Whether it is a map with this key, whose value may be mistaken.
+    pub(crate) fn has(self, key: &str) -> bool {
+        matches!(&self.node.value, Value::Map(entries) if entries.contains_key(key))
+    }
+
     /// The keys of a map, `noun` being what it describes: "a rule".
     pub(crate) fn fields(self, noun: &'static str) -> Option<Fields<'a>> {
         match &self.node.value {
             Value::Map(entries) => {
-                Some(Fields { noun, place: self.node.place, entries, asked: Vec::new(), mistakes: self.mistakes })
+                let (asked, missing) = (Vec::new(), Vec::new());
+                Some(Fields { noun, place: self.node.place, entries, asked, missing, mistakes: self.mistakes })
             }
             _ => self.expected(format_args!("{noun} as a map of keys and values")),
         }
@@ -182,7 +188,7 @@ impl<'a> Field<'a> {
         self.expected_with_help(format_args!("{expected} without quotes"), "remove the quotes")
     }
 
-    fn expected_with_help<T>(self, expected: impl std::fmt::Display, help: impl Into<String>) -> Option<T> {
+    pub(crate) fn expected_with_help<T>(self, expected: impl std::fmt::Display, help: impl Into<String>) -> Option<T> {
         self.mistakes.push(self.unexpected(expected).with_help(help));
         None
     }
@@ -216,6 +222,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) mistakes: &'a Mistakes,
     entries: &'a IndexMap<String, Entry>,
     asked: Vec<&'static str>,
+    /// Those of the required keys that the map lacks, unless `finish` finds them misspelt.
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -230,20 +238,36 @@ impl<'a> Fields<'a> {
     pub(crate) fn required(&mut self, key: &'static str) -> Option<Field<'a>> {
         let field = self.optional(key);
         if field.is_none() {
-            self.mistakes.at(self.place, format!("{} needs the key \"{key}\"", self.noun));
+            self.missing.push(key);
         }
         field
     }
 
-    /// Every key that was not asked for is a mistake.
+    /// Whether the map holds no keys but these.
+    pub(crate) fn has_only(&self, keys: &[&str]) -> bool {
+        self.entries.keys().all(|key| keys.contains(&key.as_str()))
+    }
+
+    /// Every key that was not asked for is a mistake, and so is every required one that is missing and not just misspelt.
     pub(crate) fn finish(self) {
-        let Self { noun, mistakes, entries, asked, .. } = self;
+        let Self { noun, place, mistakes, entries, asked, mut missing } = self;
         for (key, entry) in entries.iter().filter(|(key, _)| !asked.contains(&key.as_str())) {
-            let remedy = match did_you_mean(key, asked.iter().copied()) {
+            // Inside of braces `limit:5/hour` is one word.
+            let (word, glued) = key.split_once(':').map_or((key.as_str(), None), |(word, rest)| (word, Some(rest)));
+            let close = did_you_mean(word, missing.iter().copied());
+            let close = close.or_else(|| did_you_mean(word, asked.iter().copied()));
+            missing.retain(|missing| Some(*missing) != close);
+            let remedy = match close {
+                Some(_) if glued.is_some() => "expected a space after the colon".to_owned(),
                 Some(close) => format!("did you mean \"{close}\"?"),
                 None => format!("expected {}", either(&asked)),
             };
-            mistakes.at(entry.key_place, format!("unknown key {} in {noun}, {remedy}", quoted(key)));
+            let mistake = Mistake::error(entry.key_place, format!("unknown key {} in {noun}, {remedy}", quoted(key)));
+            let help = close.zip(glued).map(|(close, rest)| format!("write {}", quoted(&format!("{close}: {rest}"))));
+            mistakes.push(Mistake { help, ..mistake });
+        }
+        for key in missing {
+            mistakes.at(place, format!("{noun} needs the key \"{key}\""));
         }
     }
 }

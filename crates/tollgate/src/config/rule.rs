@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{Context, answer, conditions, dialects, mistake::Place, node::Value, proxies::header_name, read::Field};
+use super::{
+    Context, answer, conditions, dialects, excerpt::quoted, mistake::Place, node::Value, proxies::header_name,
+    read::Field,
+};
 use crate::{
     key::Part,
-    policy::{Conditions, Cost, Count, Mode, Override, Quotas, RULE_NAME, Rule, is_rule_name},
+    policy::{Cost, Count, Mode, Override, Quotas, RULE_NAME, Rule, is_rule_name},
     quota::{Algorithm, Limits, MAX_AMOUNT},
     request::Source,
 };
@@ -24,7 +27,7 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
     let match_field = fields.optional("match");
     let matcher = match_field.and_then(|field| conditions::matcher(field, context)).unwrap_or_default();
     let except = fields.optional("except").and_then(|field| conditions::exceptions(field, context));
-    let by = fields.optional("by").map(|field| parts(field, &matcher, context));
+    let by = fields.optional("by").map(|field| parts(field, match_field, context));
     let limit_field = fields.required("limit");
     let limits = limit_field.and_then(limits);
     let algorithms = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
@@ -104,6 +107,9 @@ fn rule_name(field: Field<'_>) -> Option<&str> {
 
 /// A limit string, whose mistakes are shown at their character.
 fn limits(field: Field<'_>) -> Option<Limits> {
+    if let (Value::List(_), Some(limits)) = (&field.node.value, field.node.texts()) {
+        return field.expected_with_help("text", format!("write {}", quoted(&limits.join("; "))));
+    }
     match field.text()?.parse::<Limits>() {
         Ok(limits) => Some(limits),
         Err(error) => {
@@ -136,15 +142,16 @@ fn one_override(
     let mut fields = field.fields("an override")?;
     let conditions = conditions::conditions(&mut fields, context);
     let limit = fields.required("limit");
+    let is_unconditional = fields.has_only(&["limit"]);
     fields.finish();
     let limit = limit?;
-    if conditions.fits_everything() {
+    if is_unconditional {
         return field.expected("an override with at least one condition");
     }
     Some(Override { conditions, quotas: quotas(limit, limits(limit))? })
 }
 
-fn parts(field: Field<'_>, matcher: &Conditions, context: &Context<'_>) -> Option<Vec<Part>> {
+fn parts(field: Field<'_>, match_field: Option<Field<'_>>, context: &Context<'_>) -> Option<Vec<Part>> {
     field.list_or_one(|item| {
         let part = match item.text()?.parse::<Part>() {
             Ok(part) => part,
@@ -153,10 +160,14 @@ fn parts(field: Field<'_>, matcher: &Conditions, context: &Context<'_>) -> Optio
                 return None;
             }
         };
-        if part == Part::Subnet && matcher.client.is_none() {
+        let matches = |condition| match_field.is_some_and(|field| field.has(condition));
+        if part == Part::Subnet && !matches("client") {
             item.wrong("counts by the entry of match.client that fitted, expected a match.client");
         }
-        if part == Part::User && context.user.is_none() {
+        if part == Part::Route && !matches("path") {
+            item.wrong("counts by the pattern of match.path that fitted, expected a match.path");
+        }
+        if part == Part::User && !context.tells_users {
             item.wrong("nothing tells who is signed in, expected `user:` at the top of the file");
         }
         Some(part)
@@ -176,6 +187,10 @@ fn cost(field: Field<'_>) -> Option<Cost> {
 
 fn count(field: Field<'_>) -> Option<Count> {
     if !matches!(field.node.value, Value::Map(_)) {
+        let codes = field.node.texts().filter(|codes| codes.iter().all(|code| code.parse::<u16>().is_ok()));
+        if let Some(codes) = codes {
+            return field.expected_with_help("all or a map", format!("write {{ status: [{}] }}", codes.join(", ")));
+        }
         field.one_of(&[("all", ())])?;
         return Some(Count::All);
     }

@@ -7,7 +7,7 @@ use crate::{
     key::Part,
     policy::{Cost, Quotas},
     quota::{Algorithm, Unit},
-    request::Source,
+    request::{HeaderName, Source},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -26,6 +26,13 @@ pub(super) fn warn(rules: &[ReadRule], field: Field<'_>, context: &Context<'_>) 
         if let Some(name) = claims_of_clients(read, context) {
             about(format!(
                 "any client can set the header {name}, although proxies are trusted for others: name it in `vouches`"
+            ));
+        }
+        if let Cost::Header { name: Source::Header(name), .. } = &rule.cost
+            && !is_vouched(name, context)
+        {
+            about(format!(
+                "any client can say in {name} what its requests cost: name it in `vouches` of a trusted proxy"
             ));
         }
         for quotas in std::iter::once(&rule.quotas).chain(rule.overrides.iter().map(|other| &other.quotas)) {
@@ -55,8 +62,7 @@ fn warn_of_quotas(quotas: &Quotas, cost: &Cost, about: impl Fn(&str)) {
 
 /// A header that the rule relies on and that no proxy vouches for, while some proxies are trusted to speak for clients.
 fn claims_of_clients(read: &ReadRule, context: &Context<'_>) -> Option<String> {
-    let proxies = context.proxies.entries();
-    if proxies.is_empty() {
+    if context.proxies.entries().is_empty() {
         return None;
     }
     let rule = &read.rule;
@@ -69,16 +75,13 @@ fn claims_of_clients(read: &ReadRule, context: &Context<'_>) -> Option<String> {
         _ => None,
     });
     let users = conditions.filter(|conditions| conditions.user.is_some()).filter_map(|_| context.user.as_ref());
-    let cost = match &rule.cost {
-        Cost::Header { name, .. } => Some(name),
-        Cost::Fixed(_) => None,
-    };
-    matched.chain(counted).chain(users).chain(cost).find_map(|source| match source {
-        Source::Header(name)
-            if !proxies.iter().any(|proxy| proxy.vouches.iter().any(|vouched| vouched == name.lower())) =>
-        {
-            Some(name.to_string())
-        }
+    matched.chain(counted).chain(users).find_map(|source| match source {
+        Source::Header(name) if !is_vouched(name, context) => Some(name.to_string()),
         _ => None,
     })
+}
+
+fn is_vouched(name: &HeaderName, context: &Context<'_>) -> bool {
+    let mut vouched = context.proxies.entries().iter().flat_map(|proxy| &proxy.vouches);
+    vouched.any(|vouched| vouched == name.lower())
 }

@@ -39,15 +39,15 @@ pub enum ValueTest {
     Fits(Pattern),
 }
 
-/// Which reading of a path a pattern must fit.
+/// Which readings of a path a pattern must fit.
 #[derive(Clone, Copy)]
-enum Reading {
-    /// As it came or normalised, so that no spelling escapes a rule.
-    Either,
-    /// Both, so that no spelling sneaks into an exception.
-    Both,
-    /// Normalised: an override can loosen as well as tighten, so only what routers make of the path counts.
-    Normal,
+enum Demand {
+    /// Any, or the path as it came: no spelling escapes a rule.
+    Any,
+    /// All, and the path as it came: no spelling sneaks into an exception.
+    AllAndAsItCame,
+    /// All: no spelling chooses another limit than its place has.
+    All,
 }
 
 impl Conditions {
@@ -68,31 +68,26 @@ impl Conditions {
     /// As the `match` of a rule: whether they fit, and what of them `by` can count by.
     pub(crate) fn fit<'a>(&'a self, seen: &Seen<'_>, earlier_fitted: bool) -> Option<Fitted<'a>> {
         let rest_holds = self.rest.is_none_or(|rest| rest != earlier_fitted);
-        if rest_holds { self.fit_path(seen, Reading::Either) } else { None }
+        if rest_holds { self.fit_path(seen, Demand::Any) } else { None }
     }
 
     /// As an `except`: whether they spare the request.
     pub(crate) fn spare(&self, seen: &Seen<'_>) -> bool {
-        self.fit_path(seen, Reading::Both).is_some()
+        self.fit_path(seen, Demand::AllAndAsItCame).is_some()
     }
 
     /// As an override: whether they choose its limit.
     pub(crate) fn choose(&self, seen: &Seen<'_>) -> bool {
-        self.fit_path(seen, Reading::Normal).is_some()
+        self.fit_path(seen, Demand::All).is_some()
     }
 
-    fn fit_path<'a>(&'a self, seen: &Seen<'_>, reading: Reading) -> Option<Fitted<'a>> {
+    fn fit_path<'a>(&'a self, seen: &Seen<'_>, demand: Demand) -> Option<Fitted<'a>> {
         let mut fitted = Fitted::default();
         if let Some(patterns) = &self.path {
-            let fits = |pattern: &&PathPattern| {
-                let as_it_came = || pattern.fits_as_it_came(seen.path());
-                let normal =
-                    || pattern.fits_normal(seen.normal_path()) || pattern.fits_respelled(|| seen.respelled_path());
-                match reading {
-                    Reading::Either => as_it_came() || normal(),
-                    Reading::Both => as_it_came() && normal(),
-                    Reading::Normal => normal(),
-                }
+            let fits = |pattern: &&PathPattern| match demand {
+                Demand::Any => pattern.fits_as_it_came(seen.path()) || pattern.fits_any(seen),
+                Demand::AllAndAsItCame => pattern.fits_as_it_came(seen.path()) && pattern.fits_all(seen),
+                Demand::All => pattern.fits_all(seen),
             };
             fitted.route = Some(patterns.iter().find(fits)?.as_str());
         }

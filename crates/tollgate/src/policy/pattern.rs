@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::request::fold_pattern;
+use crate::request::{Seen, fold_pattern};
 
 /// The most memory a compiled pattern may take: enough for long alternations, too little for `(a{1000}){1000}`.
 const MAX_COMPILED: usize = 1 << 20;
@@ -113,14 +113,21 @@ impl PathPattern {
         self.as_it_came.fits(path)
     }
 
-    pub(crate) fn fits_normal(&self, path: &[u8]) -> bool {
-        self.normal.fits(path)
+    /// Whether it fits any reading of the request's path.
+    pub(crate) fn fits_any(&self, seen: &Seen<'_>) -> bool {
+        let fits = |path: &[u8]| self.normal.fits(path);
+        seen.paths().iter().any(fits) || (self.is_expression() && seen.respelled_paths().iter().any(fits))
     }
 
-    /// Whether it is a regular expression that fits the path in its one spelling: what a glob says of that, it has said
-    /// of the decoded path.
-    pub(crate) fn fits_respelled<'p>(&self, path: impl FnOnce() -> &'p [u8]) -> bool {
-        self.text.starts_with('~') && self.normal.fits(path())
+    /// Whether it fits every reading of the request's path.
+    pub(crate) fn fits_all(&self, seen: &Seen<'_>) -> bool {
+        let fits = |path: &[u8]| self.normal.fits(path);
+        seen.paths().iter().all(fits) || (self.is_expression() && seen.respelled_paths().iter().all(fits))
+    }
+
+    /// Only an expression can tell the two spellings apart: what a glob says of one, it says of the other.
+    fn is_expression(&self) -> bool {
+        self.text.starts_with('~')
     }
 }
 

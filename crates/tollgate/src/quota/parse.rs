@@ -7,7 +7,7 @@ use super::{
     limit::{Limit, Limits},
 };
 
-/// Every spelling of a unit. The longest that fits wins, so that `10/ms` is not `10/m` and a rest.
+/// Every spelling of a unit.
 const UNITS: [(&str, Unit); 30] = [
     ("ms", Unit::Millisecond),
     ("millisecond", Unit::Millisecond),
@@ -127,15 +127,23 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    /// All the letters that stand here are a unit, or a unit and `burst`, so that `5/minut` is not `5/min` and a rest.
     fn unit(&mut self) -> Result<Unit, LimitError> {
         self.skip_space();
-        let (name, unit) = UNITS
-            .into_iter()
-            .filter(|(name, _)| starts_with_ignoring_case(self.rest(), name))
-            .max_by_key(|(name, _)| name.len())
-            .ok_or_else(|| self.expected("a unit (ms, second, minute, hour, day, week, month or year)"))?;
-        self.at += name.len();
-        Ok(unit)
+        let rest = self.rest();
+        let letters = &rest[..rest.len() - rest.trim_start_matches(char::is_alphabetic).len()];
+        let unit = UNITS.iter().find(|(name, _)| {
+            let after = starts_with_ignoring_case(letters, name).then(|| &letters[name.len()..]);
+            after.is_some_and(|after| after.is_empty() || after.eq_ignore_ascii_case("burst"))
+        });
+        if let Some((name, unit)) = unit {
+            self.at += name.len();
+            return Ok(*unit);
+        }
+        let begun = UNITS.iter().filter(|(name, _)| !letters.is_empty() && starts_with_ignoring_case(name, letters));
+        let begun = begun.min_by_key(|(name, _)| name.len());
+        let error = self.expected("a unit (ms, second, minute, hour, day, week, month or year)");
+        Err(LimitError { close: begun.map(|(_, unit)| unit.name()), ..error })
     }
 
     fn number(&mut self, what: &str, min: u64, max: u64) -> Result<u64, LimitError> {
@@ -153,7 +161,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn expected(&self, expected: impl Into<String>) -> LimitError {
-        LimitError { text: self.text.to_owned(), at: self.at, expected: expected.into() }
+        LimitError { text: self.text.to_owned(), at: self.at, expected: expected.into(), close: None }
     }
 }
 
@@ -177,6 +185,8 @@ pub struct LimitError {
     text: String,
     at: usize,
     expected: String,
+    /// The unit that was meant, if what stands there begins one.
+    close: Option<&'static str>,
 }
 
 impl LimitError {
@@ -185,12 +195,14 @@ impl LimitError {
         self.text[..self.at].chars().count()
     }
 
-    /// What stands at the offending place, up to the next space, or nothing at the end.
+    /// What stands at the offending place, up to the next space or separator, or nothing at the end.
     fn found(&self) -> String {
         /// Enough to recognise the place; a limit string can be as long as the file.
         const SHOWN: usize = 24;
         let rest = &self.text[self.at..];
-        let word: String = rest.split(char::is_whitespace).next().unwrap_or(rest).chars().take(SHOWN).collect();
+        let ends = |c: char| c.is_whitespace() || [',', ';', '|'].contains(&c);
+        let end = rest.char_indices().skip(1).find(|(_, c)| ends(*c)).map_or(rest.len(), |(end, _)| end);
+        let word: String = rest[..end].chars().take(SHOWN).collect();
         if word.is_empty() { "the end".to_owned() } else { format!("{word:?}") }
     }
 }
@@ -198,7 +210,11 @@ impl LimitError {
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, expected, found) = (&self.text, &self.expected, self.found());
-        write!(f, "limit {text:?}: expected {expected} at character {}, found {found}", self.offset() + 1)
+        write!(f, "limit {text:?}: expected {expected} at character {}, found {found}", self.offset() + 1)?;
+        match self.close {
+            Some(close) => write!(f, ", did you mean {close:?}?"),
+            None => Ok(()),
+        }
     }
 }
 

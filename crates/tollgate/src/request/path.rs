@@ -1,52 +1,168 @@
-//! One reading of a path, whatever its spelling.
+//! What routers make of a path, whatever its spelling.
 //!
 //! Routers take `/login`, `//login/`, `/%6Cogin`, `/x/../login` and `/login;a=b` for the same place, so a rule for it
-//! must fit all of them: a limit that a different spelling escapes is no limit.
+//! must fit all of them: a limit that a different spelling escapes is no limit. But they do not all undo the same: to one,
+//! `/x\y/../login` is `/login`, to another `/x/login`. So a path is read in every way in which its routers could.
 
 use std::borrow::Cow;
 
-/// The path with every spelling that routers read alike made one: percent-decoded, `%2F` and `\` read as `/`, repeated
-/// slashes merged, dot segments removed, what follows a `;` in a segment dropped, a final slash ignored.
-///
-/// Everything is decoded, not only what RFC 3986 calls unreserved: routers do so too, and `/caf%c3%a9` must not be
-/// another path than `/caf%C3%A9`.
-pub(crate) fn normalise(path: &str) -> Cow<'_, [u8]> {
-    normalise_by(decode, path)
+use smallvec::SmallVec;
+
+/// The distinct ways to read one path; nearly always one.
+pub(crate) struct Readings<'a> {
+    all: SmallVec<[Cow<'a, [u8]>; 1]>,
+    is_settled: bool,
 }
 
-/// The same with only the unreserved characters decoded, in the one spelling that RFC 3986, section 6.2.2 gives a path.
-/// A regular expression sees this one too: to its `.`, a decoded line feed or a byte that is no text is no character,
-/// and a path with one behind it would escape.
-pub(crate) fn respell(path: &str) -> Cow<'_, [u8]> {
-    normalise_by(decode_unreserved, path)
-}
-
-fn normalise_by(decode: fn(&[u8]) -> Vec<u8>, path: &str) -> Cow<'_, [u8]> {
-    if is_normal(path.as_bytes()) {
-        return Cow::Borrowed(path.as_bytes());
+impl<'a> Readings<'a> {
+    /// Reads a path with everything decoded, not only what RFC 3986 calls unreserved: routers do so too, and
+    /// `/caf%c3%a9` must not be another path than `/caf%C3%A9`.
+    pub(crate) fn decoded(path: &'a str) -> Self {
+        Self::of(path.as_bytes(), |_| false)
     }
-    let mut segments: Vec<Vec<u8>> = Vec::new();
-    for segment in split_at_slashes(path.as_bytes()) {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or(segment);
-        let name = decode(name);
-        match name.as_slice() {
-            b"" | b"." => {}
-            b".." => drop(segments.pop()),
-            _ => segments.push(name),
+
+    /// The same with only the unreserved characters decoded, in the one spelling that RFC 3986, section 6.2.2 gives a
+    /// path. A regular expression sees this one too: to its `.`, a decoded line feed or a byte that is no text is no
+    /// character, and a path with one behind it would escape.
+    pub(crate) fn respelled(path: &'a str) -> Self {
+        Self::of(path.as_bytes(), |byte| !byte.is_ascii_alphanumeric() && !b"-._~".contains(&byte))
+    }
+
+    fn of(path: &'a [u8], keep_encoded: impl Fn(u8) -> bool) -> Self {
+        if is_normal(path) {
+            return Self { all: SmallVec::from_iter([Cow::Borrowed(path)]), is_settled: true };
         }
+        let mut all: SmallVec<[Cow<'a, [u8]>; 1]> = SmallVec::new();
+        for router in Router::all_that_differ_about(path) {
+            let reading = router.read(path, &keep_encoded);
+            if !all.iter().any(|other| **other == *reading) {
+                all.push(Cow::Owned(reading));
+            }
+        }
+        Self { all, is_settled: !(Router::differ_about_segments(path) && Router::UNDOES_ALL.climbs(path)) }
     }
-    let mut normal = Vec::with_capacity(path.len());
-    for segment in segments {
-        normal.push(b'/');
-        normal.extend(segment);
+
+    /// Every reading, the one with everything undone first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.all.iter().map(|reading| &**reading)
     }
-    if normal.is_empty() {
-        normal.push(b'/');
+
+    /// The path with everything undone; none if routers could climb out of different segments of it, so that its sender
+    /// could have one place counted under any name he likes.
+    pub(crate) fn settled(&self) -> Option<&[u8]> {
+        self.all.first().map(|reading| &**reading).filter(|_| self.is_settled)
     }
-    Cow::Owned(normal)
 }
 
-/// A path pattern read as [`normalise`] reads paths, wildcards left alone: decoded, slashes merged, no final slash.
+/// What one kind of router undoes, beside percent-encoding, repeated slashes and a final slash.
+#[derive(Clone, Copy)]
+struct Router {
+    /// Reads `\` as `/`.
+    splits_at_backslashes: bool,
+    /// Reads `%2F` as `/`.
+    splits_at_encoded: bool,
+    /// Drops what follows a `;` in a segment.
+    drops_parameters: bool,
+    /// Removes dot segments.
+    removes_dots: bool,
+}
+
+impl Router {
+    const UNDOES_ALL: Self =
+        Self { splits_at_backslashes: true, splits_at_encoded: true, drops_parameters: true, removes_dots: true };
+
+    /// Routers that could read this path differently, beginning with the one that undoes everything.
+    fn all_that_differ_about(path: &[u8]) -> impl Iterator<Item = Self> {
+        let either = |differs: bool| if differs { &[true, false][..] } else { &[true][..] };
+        let (backslashes, encoded, parameters) =
+            (either(has_backslash(path)), either(has_encoded_slash(path)), either(path.contains(&b';')));
+        let dots = either(path.contains(&b'.') || has_encoded(path, b"2e"));
+        backslashes.iter().flat_map(move |splits_at_backslashes| {
+            encoded.iter().flat_map(move |splits_at_encoded| {
+                parameters.iter().flat_map(move |drops_parameters| {
+                    dots.iter().map(move |removes_dots| Self {
+                        splits_at_backslashes: *splits_at_backslashes,
+                        splits_at_encoded: *splits_at_encoded,
+                        drops_parameters: *drops_parameters,
+                        removes_dots: *removes_dots,
+                    })
+                })
+            })
+        })
+    }
+
+    fn differ_about_segments(path: &[u8]) -> bool {
+        has_backslash(path) || has_encoded_slash(path) || path.contains(&b';')
+    }
+
+    fn read(&self, path: &[u8], keep_encoded: &impl Fn(u8) -> bool) -> Vec<u8> {
+        let keep_encoded = |byte| (byte == b'/' && !self.splits_at_encoded) || keep_encoded(byte);
+        let mut segments: Vec<Vec<u8>> = Vec::new();
+        for segment in self.split(path) {
+            let end = if self.drops_parameters { segment.iter().position(|byte| *byte == b';') } else { None };
+            let name = decode_but(&segment[..end.unwrap_or(segment.len())], keep_encoded);
+            match name.as_slice() {
+                b"" => {}
+                b"." if self.removes_dots => {}
+                b".." if self.removes_dots => drop(segments.pop()),
+                _ => segments.push(name),
+            }
+        }
+        let mut read = Vec::with_capacity(path.len());
+        for segment in segments {
+            read.push(b'/');
+            read.extend(segment);
+        }
+        if read.is_empty() {
+            read.push(b'/');
+        }
+        read
+    }
+
+    /// Whether it takes a segment for one that leaves the segment before it.
+    fn climbs(&self, path: &[u8]) -> bool {
+        let name = |segment: &[u8]| decode(segment.split(|byte| *byte == b';').next().unwrap_or(segment));
+        self.split(path).into_iter().any(|segment| name(segment) == b"..")
+    }
+
+    /// Cuts at everything that it takes for a slash.
+    fn split<'p>(&self, path: &'p [u8]) -> Vec<&'p [u8]> {
+        let mut segments = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        while at < path.len() {
+            let width = match &path[at..] {
+                [b'/', ..] => 1,
+                [b'\\', ..] if self.splits_at_backslashes => 1,
+                [b'%', b'5', b'c' | b'C', ..] if self.splits_at_backslashes => 3,
+                [b'%', b'2', b'f' | b'F', ..] if self.splits_at_encoded => 3,
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            segments.push(&path[start..at]);
+            at += width;
+            start = at;
+        }
+        segments.push(&path[start..]);
+        segments
+    }
+}
+
+fn has_backslash(path: &[u8]) -> bool {
+    path.contains(&b'\\') || has_encoded(path, b"5c")
+}
+
+fn has_encoded_slash(path: &[u8]) -> bool {
+    has_encoded(path, b"2f")
+}
+
+/// Whether the byte with these hex digits, in lower case, stands encoded in a path.
+fn has_encoded(path: &[u8], digits: &[u8; 2]) -> bool {
+    path.windows(3).any(|window| window[0] == b'%' && window[1..].eq_ignore_ascii_case(digits))
+}
+
+/// A path pattern read as paths are, wildcards left alone: decoded, slashes merged, no final slash.
 pub(crate) fn fold_pattern(pattern: &str) -> Vec<u8> {
     let mut folded: Vec<u8> = Vec::with_capacity(pattern.len());
     for byte in decode(pattern.as_bytes()) {
@@ -70,30 +186,13 @@ fn is_normal(path: &[u8]) -> bool {
         && !path.windows(2).any(|pair| pair == b"//" || pair == b"/.")
 }
 
-/// Cuts at `/`, `\` and their encodings.
-fn split_at_slashes(path: &[u8]) -> Vec<&[u8]> {
-    let mut segments = Vec::new();
-    let mut start = 0;
-    let mut at = 0;
-    while at < path.len() {
-        let width = match &path[at..] {
-            [b'/' | b'\\', ..] => 1,
-            [b'%', b'2', b'f' | b'F', ..] | [b'%', b'5', b'c' | b'C', ..] => 3,
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        segments.push(&path[start..at]);
-        at += width;
-        start = at;
-    }
-    segments.push(&path[start..]);
-    segments
-}
-
 /// Percent-decodes once; a `%` without two hex digits stands for itself.
 pub(super) fn decode(text: &[u8]) -> Vec<u8> {
+    decode_but(text, |_| false)
+}
+
+/// Percent-decodes all but some bytes, which stay encoded, in capitals.
+fn decode_but(text: &[u8], keep_encoded: impl Fn(u8) -> bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {
@@ -101,24 +200,12 @@ pub(super) fn decode(text: &[u8]) -> Vec<u8> {
             [b'%', high, low, ..] => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
             _ => None,
         };
-        decoded.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &rest[3..] } else { tail };
-    }
-    decoded
-}
-
-/// Percent-decodes letters, digits and `-._~`; what else is encoded stays so, in capitals.
-fn decode_unreserved(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let encoded = rest.get(..3).filter(|encoded| decode(encoded).len() == 1);
-        match encoded.map(|encoded| (encoded, decode(encoded)[0])) {
-            Some((_, byte)) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => decoded.push(byte),
-            Some((encoded, _)) => decoded.extend(encoded.to_ascii_uppercase()),
+        match byte {
+            Some(byte) if keep_encoded(byte) => decoded.extend(rest[..3].to_ascii_uppercase()),
+            Some(byte) => decoded.push(byte),
             None => decoded.push(*first),
         }
-        rest = if encoded.is_some() { &rest[3..] } else { tail };
+        rest = if byte.is_some() { &rest[3..] } else { tail };
     }
     decoded
 }

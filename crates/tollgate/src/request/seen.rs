@@ -1,109 +1,11 @@
 //! A request as the rules see it: who is asking, which headers are believed, values decoded, the path normalised once.
 
-use std::{borrow::Cow, cell::OnceCell, fmt, str::FromStr};
+use std::{borrow::Cow, cell::OnceCell};
 
-use super::{Request, path};
+use smallvec::SmallVec;
+
+use super::{Request, Source, path, path::Readings};
 use crate::client::{Client, Proxies};
-
-/// Where a request carries a value: the words of `by`, `match` and `user`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A header.
-    Header(HeaderName),
-    /// A parameter of the query.
-    Query(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-}
-
-impl Source {
-    /// Names of headers and parameters that can carry a secret contain one of these, in any case.
-    const SECRET: [&'static str; 7] = ["auth", "key", "token", "secret", "session", "sig", "pass"];
-
-    /// The header of this name, in any case.
-    pub fn header(name: &str) -> Self {
-        Self::Header(HeaderName { lower: name.to_ascii_lowercase().into(), written: name.into() })
-    }
-
-    /// Whether its value can be a secret, which is then never stored, logged or shown.
-    pub(crate) fn is_secret(&self) -> bool {
-        match self {
-            Self::Cookie(_) => true,
-            Self::Header(HeaderName { written: name, .. }) | Self::Query(name) => {
-                let name = name.to_ascii_lowercase();
-                Self::SECRET.iter().any(|part| name.contains(part))
-            }
-        }
-    }
-}
-
-impl FromStr for Source {
-    type Err = SourceError;
-
-    /// Reads `header:NAME`, `query:NAME` or `cookie:NAME`.
-    fn from_str(text: &str) -> Result<Self, SourceError> {
-        let error = || SourceError { text: text.to_owned() };
-        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(error)?;
-        match kind {
-            "header" => Ok(Self::header(name)),
-            "query" => Ok(Self::Query(name.into())),
-            "cookie" => Ok(Self::Cookie(name.into())),
-            _ => Err(error()),
-        }
-    }
-}
-
-/// Why a text names no place in a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceError {
-    text: String,
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: expected header:NAME, query:NAME or cookie:NAME", self.text)
-    }
-}
-
-impl std::error::Error for SourceError {}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Query(name) => write!(f, "query:{name}"),
-            Self::Cookie(name) => write!(f, "cookie:{name}"),
-        }
-    }
-}
-
-/// The name of a header: compared in lower case, shown as it was written.
-#[derive(Clone, Debug)]
-pub struct HeaderName {
-    lower: Box<str>,
-    written: Box<str>,
-}
-
-impl HeaderName {
-    /// In lower case.
-    pub fn lower(&self) -> &str {
-        &self.lower
-    }
-}
-
-impl PartialEq for HeaderName {
-    fn eq(&self, other: &Self) -> bool {
-        self.lower == other.lower
-    }
-}
-
-impl Eq for HeaderName {}
-
-impl fmt::Display for HeaderName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
-    }
-}
 
 /// A request together with its client, as matchers and keys ask about it.
 pub(crate) struct Seen<'a> {
@@ -111,8 +13,17 @@ pub(crate) struct Seen<'a> {
     pub(crate) client: &'a Client,
     proxies: &'a Proxies,
     user: Option<&'a Source>,
-    normal_path: OnceCell<Cow<'a, [u8]>>,
-    respelled_path: OnceCell<Cow<'a, [u8]>>,
+    paths: OnceCell<Readings<'a>>,
+    respelled_paths: OnceCell<Readings<'a>>,
+    query: OnceCell<Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>>,
+    cookies: OnceCell<Vec<Cookie<'a>>>,
+}
+
+/// A cookie as it came, and what it says.
+struct Cookie<'a> {
+    name: &'a [u8],
+    raw: &'a [u8],
+    value: Cow<'a, [u8]>,
 }
 
 impl<'a> Seen<'a> {
@@ -122,19 +33,30 @@ impl<'a> Seen<'a> {
         proxies: &'a Proxies,
         user: Option<&'a Source>,
     ) -> Self {
-        Self { request, client, proxies, user, normal_path: OnceCell::new(), respelled_path: OnceCell::new() }
+        Self {
+            request,
+            client,
+            proxies,
+            user,
+            paths: OnceCell::new(),
+            respelled_paths: OnceCell::new(),
+            query: OnceCell::new(),
+            cookies: OnceCell::new(),
+        }
     }
 
     pub(crate) fn path(&self) -> &'a [u8] {
         self.request.path().as_bytes()
     }
 
-    pub(crate) fn normal_path(&self) -> &[u8] {
-        self.normal_path.get_or_init(|| path::normalise(self.request.path()))
+    /// What routers make of the path.
+    pub(crate) fn paths(&self) -> &Readings<'a> {
+        self.paths.get_or_init(|| Readings::decoded(self.request.path()))
     }
 
-    pub(crate) fn respelled_path(&self) -> &[u8] {
-        self.respelled_path.get_or_init(|| path::respell(self.request.path()))
+    /// The same with only the unreserved characters decoded.
+    pub(crate) fn respelled_paths(&self) -> &Readings<'a> {
+        self.respelled_paths.get_or_init(|| Readings::respelled(self.request.path()))
     }
 
     /// The host in lower case, without port and final dot.
@@ -145,28 +67,58 @@ impl<'a> Seen<'a> {
         Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
     }
 
-    /// Whether any value of `source` fits.
-    pub(crate) fn any(&self, source: &Source, mut fits: impl FnMut(&[u8]) -> bool) -> bool {
+    /// Whether any value of `source` fits: a cookie's as it came or as it is understood.
+    pub(crate) fn any(&self, source: &Source, fits: impl Fn(&[u8]) -> bool) -> bool {
         match source {
             Source::Header(name) => self.header(name.lower()).any(fits),
-            Source::Query(name) => {
-                let query = self.request.query().unwrap_or_default();
-                let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
-                let mut pairs = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
-                pairs.any(|(key, value)| *form_decode(key) == *name.as_bytes() && fits(&form_decode(value)))
-            }
-            Source::Cookie(name) => self.header("cookie").any(|line| {
-                let mut pairs = line.split(|byte| *byte == b';').filter_map(|pair| split_once(pair, b'='));
-                pairs.any(|(key, value)| key.trim_ascii() == name.as_bytes() && fits(value.trim_ascii()))
-            }),
+            Source::Query(_) => self.values(source).iter().any(|value| fits(value)),
+            Source::Cookie(name) => self.cookies_named(name).any(|cookie| fits(cookie.raw) || fits(&cookie.value)),
         }
     }
 
     /// The value of `source` if it has exactly one: two of them name nobody.
     pub(crate) fn single(&self, source: &Source) -> Option<Vec<u8>> {
-        let mut found = None;
-        let twice = self.any(source, |value| found.replace(value.to_vec()).is_some());
-        found.filter(|_| !twice)
+        match self.values(source).as_slice() {
+            [value] => Some(value.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// The values of `source` as they are understood, whatever their spelling.
+    fn values<'s>(&'s self, source: &Source) -> SmallVec<[Cow<'s, [u8]>; 2]> {
+        match source {
+            Source::Header(name) if name.lower() == "authorization" => {
+                self.header(name.lower()).map(|value| Cow::Owned(credentials(value))).collect()
+            }
+            Source::Header(name) => self.header(name.lower()).map(|value| -> Cow<'s, [u8]> { value.into() }).collect(),
+            Source::Query(name) => {
+                let named = self.query().iter().filter(|(key, _)| **key == *name.as_bytes());
+                named.map(|(_, value)| Cow::Borrowed(&**value)).collect()
+            }
+            Source::Cookie(name) => self.cookies_named(name).map(|cookie| Cow::Borrowed(&*cookie.value)).collect(),
+        }
+    }
+
+    fn query(&self) -> &[(Cow<'a, [u8]>, Cow<'a, [u8]>)] {
+        self.query.get_or_init(|| {
+            let parameters = self.request.query().unwrap_or_default().split('&');
+            let pairs = parameters.filter(|parameter| !parameter.is_empty());
+            let pairs = pairs.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
+            pairs.map(|(name, value)| (form_decode(name), form_decode(value))).collect()
+        })
+    }
+
+    fn cookies_named(&self, name: &str) -> impl Iterator<Item = &Cookie<'a>> {
+        let cookies = self.cookies.get_or_init(|| {
+            let pairs = self.header("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
+            let pairs = pairs.filter_map(|pair| split_once(pair, b'='));
+            let cookie = |(name, raw): (&'a [u8], &'a [u8])| {
+                let raw = raw.trim_ascii();
+                Cookie { name: name.trim_ascii(), raw, value: cookie_value(raw) }
+            };
+            pairs.map(cookie).collect()
+        });
+        cookies.iter().filter(move |cookie| cookie.name == name.as_bytes())
     }
 
     /// Whether the request says that somebody is signed in.
@@ -198,4 +150,41 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
 fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|byte| *byte == separator)?;
     Some((&text[..at], &text[at + 1..]))
+}
+
+/// What servers make of a cookie's value: quotes and the escapes inside them undone, then percent-decoded, so that one
+/// session is not as many as its spellings.
+fn cookie_value(raw: &[u8]) -> Cow<'_, [u8]> {
+    if !raw.iter().any(|byte| matches!(byte, b'"' | b'%')) {
+        return Cow::Borrowed(raw);
+    }
+    let quoted = raw.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    Cow::Owned(path::decode(&quoted.map_or_else(|| raw.to_vec(), unescape)))
+}
+
+/// Undoes `\ooo` and `\c`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let octal = |digit: &u8| (b'0'..=b'7').contains(digit);
+        (rest, _) = match rest {
+            [b'\\', a @ b'0'..=b'3', b, c, tail @ ..] if octal(b) && octal(c) => {
+                (tail, plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
+            }
+            [b'\\', escaped, tail @ ..] => (tail, plain.push(*escaped)),
+            _ => (tail, plain.push(*first)),
+        };
+    }
+    plain
+}
+
+/// `Authorization` in one spelling: the scheme ignores case, and any white space parts it from the rest.
+fn credentials(value: &[u8]) -> Vec<u8> {
+    let value = value.trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let mut spelled = value[..end].to_ascii_lowercase();
+    spelled.push(b' ');
+    spelled.extend(value[end..].trim_ascii_start());
+    spelled
 }

@@ -30,9 +30,10 @@ pub const DEFAULT_COUNTERS: usize = 1_000_000;
 /// About how many bytes a counter takes, its key included: measured with keys of up to 40 bytes.
 pub const BYTES_PER_COUNTER: usize = 200;
 
-/// Enough that a handful of threads rarely meet, and few enough that each holds many counters to choose among.
+/// Enough that a handful of threads rarely meet.
 const MAX_SHARDS: usize = 64;
-const MIN_COUNTERS_PER_SHARD: usize = 1_024;
+/// Few enough shards that the longest log takes a quarter of one: it must not push everybody else out.
+const MIN_COUNTERS_PER_SHARD: usize = 10_000;
 
 /// Counters in this process.
 ///

@@ -8,6 +8,7 @@ fn surroundings() -> Surroundings<'static> {
     Surroundings {
         file: &|name| match name {
             "office.txt" => Ok("# the office\n10.10.0.0/24 # first floor\n\n::1\n".to_owned()),
+            "prose.txt" => Ok("no\naddress\nin\nany\nof\nthese\nlines\n".to_owned()),
             "broken.txt" => Ok("10.0.0.0/8\nexample.org\n".to_owned()),
             "body.html" => Ok("<p>{retry_after}</p>".to_owned()),
             _ => Err("no such file".to_owned()),
@@ -42,6 +43,20 @@ fn check(source: &str, place: &str, what: &str) {
     assert!(found, "{place}: {what}\nis not among\n{}", said.join("\n"));
 }
 
+/// This mistake alone, in all its words.
+#[track_caller]
+fn check_only(source: &str, expected: &str) {
+    assert_eq!(said(source), [expected], "{source}");
+}
+
+/// The help that goes with the only mistake.
+#[track_caller]
+fn check_help(source: &str, help: &str) {
+    let mistakes = read(source, &surroundings()).expect_err(source);
+    let [mistake] = mistakes.as_slice() else { panic!("{mistakes:#?}") };
+    assert_eq!(mistake.help.as_deref(), Some(help), "{mistake:#?}");
+}
+
 /// The same for a rule of the shape `- { name: a, limit: 5/minute, … }`; columns count from the brace.
 #[track_caller]
 fn check_rule(more: &str, column: usize, what: &str) {
@@ -58,7 +73,7 @@ fn the_file_itself() {
     check("listen: []\n", "1:1", "a policy file needs the key \"rules\"");
     check("rules: []\nrulez: []\n", "2:1", "unknown key \"rulez\" in a policy file, did you mean \"rules\"?");
     check("rules: []\nrules: []\n", "2:1", "rules");
-    check("rules: [\n", "1:9", "not valid YAML");
+    check("rules: [\n", "1:8", "the [ that opens here is not closed before the end of the file");
     check("rules: []\nuser: session\n", "2:7", "expected header:NAME, cookie:NAME or query:NAME");
     check("rules: []\nstore: redis://localhost\n", "2:8", "expected memory");
     check("rules: []\nstore: { memory: { counters: 0 } }\n", "2:30", "expected a whole number from 1");
@@ -67,12 +82,105 @@ fn the_file_itself() {
     check("rules: []\nexcept: [ {} ]\n", "2:11", "at least one condition");
 }
 
+/// The parser stumbles where it can go on no longer, which may be far below what was forgotten.
+#[test]
+fn what_is_not_closed_is_shown_where_it_opens() {
+    let not_in_its_line = "the quote that opens here is not closed in its line";
+    check("rules:\n- name: a\n  limit: \"5/hour\n  by: client\n", "3:10", not_in_its_line);
+    check("rules:\n- name: a\n  limit: \"5/hour\n  by: \"client\"\n", "3:10", not_in_its_line);
+    check("rules:\n- name: 'a\n  limit: 5/hour\n", "2:9", not_in_its_line);
+    check("rules:\n- { name: 'a, limit: 1/s }\n- { name: 'b', limit: 1/s }\n", "2:11", "closed only in line 3");
+    check("rules:\n  - { name: 'a, limit: 1/s }\n", "2:13", "the quote that opens here is never closed");
+    let late = "rules:\n  - { name: \"a, limit: 1/s }\n  - { name: \"b\", limit: 1/s }\n";
+    check(late, "2:13", "the quote that opens here is closed only in line 3, and text goes on after it");
+    check("rules: [ { name: 'a'b, limit: 1/s } ]\n", "1:21", "text goes on after its closing quote");
+
+    let rule = |text: &str| format!("rules:\n- name: a\n  {text}\n  limit: 1/s\n");
+    check(&rule("match: { path: /a"), "3:10", "the { that opens here is not closed before line 4");
+    check(&rule("match: { path: [/a, /b"), "3:18", "the [ that opens here is not closed before line 4");
+    check(&rule("by: [client, path"), "3:7", "the [ that opens here is not closed before line 4");
+    check(&rule("match: { path: [/a, /b }"), "3:18", "the [ that opens here is not closed before line 3, column 26");
+    check(
+        "rules:\n- { name: a,\n- { name: b, limit: 1/s }\n",
+        "2:3",
+        "the { that opens here is not closed before line 3",
+    );
+    check("rules: [ { name: a limit: 1/s } ]\n", "1:25", "expected a comma or }");
+    check(
+        "\u{feff}rules:\r\n- { name: a\r\n  by: client\r\n",
+        "2:3",
+        "the { that opens here is not closed before line 3",
+    );
+    check("rules: [ - a ]\n", "1:10", "a dash inside of brackets");
+}
+
+#[test]
+fn tabs_cannot_indent() {
+    let tab = "a tab in the indentation, where only spaces can stand";
+    check("rules:\n\t- name: a\n", "2:1", tab);
+    check("rules:\n  - name: a\n  \tlimit: 1/s\n", "3:3", tab);
+    check("rules:\n- name: a\n  match: {}\n\tlimit: 1/s\n", "4:1", tab);
+    check("rules:\n  - { name: a,\n\tlimit: 1/s }\n", "3:1", tab);
+}
+
+#[test]
+fn a_misspelt_key_is_not_missing_as_well() {
+    check_only("rules: [ { name: a, limt: 1/s } ]", "1:21: unknown key \"limt\" in a rule, did you mean \"limit\"?");
+    let glued = "rules: [ { name: a, limit:1/s } ]";
+    check_only(glued, "1:21: unknown key \"limit:1/s\" in a rule, expected a space after the colon");
+    check_help(glued, "write \"limit: 1/s\"");
+    check_help("rules: [ { name: a, limit: 1/s, match: {path:/a} } ]", "write \"path: /a\"");
+    assert_eq!(said("rules: [ { name: a, limt: 1/s, lmit: 1/s } ]").len(), 2);
+    assert_eq!(said("rules: [ { nonsense: 1/s } ]").len(), 3);
+}
+
+/// A condition with a mistake is one all the same: the rule does not fit everything, and no second mistake follows.
+#[test]
+fn no_mistake_follows_from_another() {
+    let rule = |text: &str| format!("rules: [ {{ name: a, limit: 1/s, {text} }} ]");
+    check_only(&rule("except: [ { client: { file: gone.txt } } ]"), "1:61: file \"gone.txt\": no such file");
+    check_only(
+        &rule("except: [ { cleint: 10.0.0.1 } ]"),
+        "1:45: unknown key \"cleint\" in an exception, did you mean \"client\"?",
+    );
+    check_only(
+        &rule("overrides: [ { client: { file: gone.txt }, limit: 2/s } ]"),
+        "1:64: file \"gone.txt\": no such file",
+    );
+    check_only(&rule("by: subnet, match: { client: { file: gone.txt } }"), "1:70: file \"gone.txt\": no such file");
+    assert_eq!(said("user: session\nrules: [ { name: a, limit: 1/s, by: user, match: { user: true } } ]").len(), 1);
+    let earlier = "rules:\n- { name: a, limit: 1/s, match: { paths: /a } }\n";
+    check_only(
+        &format!("{earlier}- {{ name: b, limit: 1/s, match: {{ rest: true }} }}\n"),
+        "2:35: unknown key \"paths\" in a match, did you mean \"path\"?",
+    );
+    check_only(
+        "rules:\n- { name: a, limit: 1/s }\n- { name: A, limit: 1/s }\n",
+        "3:11: name \"A\": the rule in line 2 has it too, expected unique names",
+    );
+}
+
 #[test]
 fn listeners() {
     check("rules: []\nlisten: [ { name: a } ]\n", "2:11", "a listener needs the key \"address\"");
-    check("rules: []\nlisten: [ { address: localhost:80, upstream: http://a } ]\n", "2:22", "expected ADDRESS:PORT");
+    check(
+        "rules: []\nlisten: [ { address: localhost:80, upstream: http://a } ]\n",
+        "2:22",
+        "expected ADDRESS:PORT, an IP address",
+    );
+    check("rules: []\nlisten: [ { address: 1.2.3.4:80800, upstream: http://a } ]\n", "2:22", "a port up to 65535");
     check("rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: https://a } ]\n", "2:44", "expected http://HOST:PORT");
     check("rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a/b } ]\n", "2:44", "without a path");
+    check(
+        "rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: https://a } ]\n",
+        "2:44",
+        "TLS towards the upstream is not supported yet",
+    );
+    check(
+        "rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a:65536 } ]\n",
+        "2:44",
+        "the port is not one from 1 to 65535, expected http://HOST:PORT",
+    );
     check(
         "rules: []\nlisten: [ { address: 1.2.3.4:80, protocol: tcp, upstream: http://a } ]\n",
         "2:44",
@@ -116,7 +224,16 @@ fn trusted_proxies() {
     check(&proxy("from: 10.0.0.0/33, header: A"), "3:11", "expected an address");
     check(&proxy("from: [], header: A"), "3:11", "at least one address");
     check(&proxy("from: { file: gone.txt }, header: A"), "3:19", "no such file");
-    check(&proxy("from: { file: broken.txt }, header: A"), "3:11", "line 2: \"example.org\": expected an address");
+    check(
+        &proxy("from: { file: broken.txt }, header: A"),
+        "3:19",
+        "file \"broken.txt\": expected an address, a subnet or all in every line, line 2 has \"example.org\"",
+    );
+    check(
+        &proxy("from: { file: prose.txt }, header: A"),
+        "3:19",
+        "line 1 has \"no\", line 2 has \"address\", line 3 has \"in\", line 4 has \"any\", line 5 has \"of\", and 2 more",
+    );
     check(&proxy("from: 10.0.0.0/8"), "3:3", "a trusted proxy needs the key \"header\"");
     check(&proxy("from: 10.0.0.0/8, header: 'X Y'"), "3:31", "expected the name of a header");
     understood(&proxy(
@@ -135,6 +252,12 @@ fn rules() {
     check("rules: [ { name: a, limit: 5/fortnight } ]", "1:30", "expected a unit");
     check("rules: [ { name: a, limit: '5/fortnight' } ]", "1:31", "expected a unit");
     check("rules: [ { name: a, limit: [5/minute] } ]", "1:28", "limit: expected text, found a list");
+    check_help("rules: [ { name: a, limit: [5/hour, 10/day] } ]", "write \"5/hour; 10/day\"");
+    check(
+        "rules: [ { name: a, limit: 5/minut } ]",
+        "1:30",
+        "at character 3, found \"minut\", did you mean \"minute\"?",
+    );
     check_rule("algorithm: fixd-window", 12, "did you mean \"fixed-window\"?");
     check(
         "rules: [ { name: a, limit: 5/minute burst 2, algorithm: fixed-window } ]",
@@ -146,11 +269,14 @@ fn rules() {
     check_rule("by: clients", 5, "by \"clients\": expected client");
     check_rule("by: client/33/64", 5, "expected client");
     check_rule("by: subnet", 5, "expected a match.client");
+    check_rule("by: route", 5, "expected a match.path");
     check_rule("overrides: [ { limit: 6/minute } ]", 14, "at least one condition");
     check_rule("overrides: [ { client: 10.0.0.1 } ]", 14, "an override needs the key \"limit\"");
     check_rule("cost: 0", 7, "expected a whole number from 1");
     check_rule("cost: { header: X-Cost }", 7, "a cost needs the key \"default\"");
     check_rule("count: some", 8, "expected all");
+    check_help("rules: [ { name: a, limit: 1/s, count: [401, 403] } ]", "write { status: [401, 403] }");
+    check_help("rules: [ { name: a, limit: 1/s, count: 401 } ]", "write { status: [401] }");
     check_rule("count: { status: [600] }", 19, "expected a whole number from 100 to 599");
     check_rule("count: { status: 401 }, mode: shadow", 31, "cannot count by status");
     check_rule("mode: shadows", 7, "did you mean \"shadow\"?");
@@ -166,6 +292,18 @@ fn conditions() {
     check_rule("match: { path: '~(a{1000}){1000}' }", 16, "too large once compiled");
     check_rule("match: { path: a/b }", 16, "expected it to start with");
     check_rule("match: { path: [] }", 16, "at least one value");
+    check_rule("match: { path: '/a?b=c' }", 16, "a path has no query");
+    check_rule("match: { path: '/a#b' }", 16, "no fragment");
+    check_rule(
+        "match: { content_type: 'text/html; charset=utf-8' }",
+        24,
+        "without parameters, such as application/json",
+    );
+    for host in ["example.com:8080", "http://example.com", "example.com/", "*:443", "::1", "[::1]:80"] {
+        check_rule(&format!("match: {{ host: '{host}' }}"), 16, "expected the name alone");
+    }
+    understood("rules: [ { name: a, limit: 1/s, match: { path: '~/a(b)?', host: ['[::1]', '~(?:a|b)', '*.a'] } } ]");
+    check_rule("match: { header: {} }", 18, "at least one name");
     check_rule("match: { method: 'G ET' }", 18, "expected a method");
     check_rule("match: { header: X-A }", 18, "a map of names and values");
     check_rule("match: { header: { 'X A': b } }", 20, "is not the name of a header");
@@ -210,6 +348,13 @@ fn what_looks_wrong_is_a_warning() {
             "{what} in {said:?}"
         );
     }
+    warns("rules: []\non_limit: { body: 'in {retry_afer} s' }", "2:19", "did you mean {retry_after}?");
+    warns("rules: []\non_limit: { body: { json: { inline: '{Limit}' } } }", "2:37", "did you mean {limit}?");
+    warns("rules: []\non_limit: { status: 200 }", "2:21", "take the denial for a success");
+    warns("rules: []\non_limit: { headers: { retry-after: 5 } }", "2:24", "replaces what tollgate says");
+    let text =
+        r#"rules: []\non_limit: { body: 'p {color: red} {"a":{limit}} {who} {}', status: 400, headers: { X-A: b } }"#;
+    assert_eq!(said(&text.replace("\\n", "\n")), [""; 0]);
     warns("listen: [ { address: '1.2.3.4:80' } ]\nrules: []", "1:11", "no upstream");
     warns("rules: [ { name: a, limit: 1/day } ]", "1:28", "a restart pardons");
     warns("rules: [ { name: a, limit: 1/month } ]", "1:28", "a month is 30 days");
@@ -222,6 +367,8 @@ fn what_looks_wrong_is_a_warning() {
     warns("rules: [ { name: a, limit: 1/s, match: { client: 10.0.0.1/8 } } ]", "1:50", "means 10.0.0.0/8");
     let proxies = "trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For, vouches: X-Plan } ]\n";
     warns(&format!("{proxies}rules: [ {{ name: a, limit: 1/s, by: header:X-User }} ]"), "2:18", "X-User");
+    let cost = "rules: [ { name: a, limit: 1/s, cost: { header: X-Cost, default: 1 } } ]";
+    warns(cost, "1:18", "any client can say in X-Cost");
     let vouched = format!("{proxies}rules: [ {{ name: a, limit: 1/s, by: header:x-plan }} ]");
     assert!(said(&vouched).is_empty(), "{:?}", said(&vouched));
     assert!(

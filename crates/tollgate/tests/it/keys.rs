@@ -14,6 +14,21 @@ fn key(by: &str, request: &Call) -> String {
     key.unwrap_or_else(|| panic!("{by} concerns {request:?}"))
 }
 
+// One session of gunicorn was as many clients as its cookie has spellings, and one token as many as white space.
+#[test]
+fn no_spelling_of_a_value_is_another_client() {
+    let same = |by: &str, name: &str, spellings: &[&str]| {
+        let keys: Vec<String> = spellings.iter().map(|value| key(by, &get("/").header(name, value))).collect();
+        assert!(keys.iter().all(|key| *key == keys[0]), "{by}: {spellings:?} are {keys:?}");
+    };
+    let session = ["sid=abc", "sid=\"abc\"", "a=1;sid=abc ", "sid=\"\\141bc\"", "sid=\"\\a\\b\\c\"", "sid=%61bc"];
+    same("cookie:sid", "cookie", &session);
+    same("user", "cookie", &session);
+    let token = ["Bearer tok", "bearer tok", "BEARER  tok", " Bearer\ttok "];
+    same("header:Authorization", "authorization", &token);
+    assert_ne!(key("user", &get("/").header("cookie", "sid=abc")), key("user", &get("/").header("cookie", "sid=abd")));
+}
+
 #[test]
 fn a_key_is_text_that_a_person_can_read() {
     let check = |by: &str, request: Call, expected: &str| assert_eq!(key(by, &request), expected);

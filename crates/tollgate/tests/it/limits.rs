@@ -32,6 +32,9 @@ fn prints_limits_as_they_are_usually_written() {
     check("5/m", "5/minute");
     check("5 PER 2 Hrs", "5/2 hours");
     check("10perhour", "10/hour");
+    check("10 per2hours", "10/2 hours");
+    check("5/minuteburst 5", "5/minute burst 5");
+    check("5/MBURST5", "5/minute burst 5");
     check("1/s|2/m,3/h", "1/second; 2/minute; 3/hour");
     check("100/minute burst 20", "100/minute burst 20");
     check("UNLIMITED", "unlimited");
@@ -59,7 +62,12 @@ fn errors_name_the_place_and_what_stands_there() {
     check("1/year burst 101", "refills within 100 years", 13, "\"101\"");
     check("5/hour;", "a count", 7, "the end");
     check("unlimited; 5/hour", "stands alone", 9, "\";\"");
-    check("5/heure é", "\"burst\"", 3, "\"eure\"");
+    check("5/heure é", "a unit", 2, "\"heure\"");
+    check("5/minut", "a unit", 2, "\"minut\", did you mean \"minute\"?");
+    check("5/mi", "a unit", 2, "\"mi\", did you mean \"minute\"?");
+    check("5/mo; 10/day", "a unit", 2, "\"mo\", did you mean \"month\"?");
+    check("1/secondss", "a unit", 2, "\"secondss\"");
+    check("5/minutebursts 5", "a unit", 2, "\"minutebursts\"");
 }
 
 #[test]

@@ -149,6 +149,43 @@ fn an_exception_must_fit_the_path_as_it_came_and_normalised() {
     }
 }
 
+// An attacker reached limited places of nginx, Flask and Python's own server by spellings of which they undo only a part:
+// what was read with everything undone was another place, and what came was no place at all.
+#[test]
+fn no_router_that_undoes_a_part_is_fooled() {
+    let limited = |pattern: &str, path: &str| check(pattern, path, true);
+    limited("/login", "/x%5cy/../login"); // nginx takes a backslash for a letter
+    limited("/login", "/x\\y/../login");
+    limited("/login", "/x%2fy/../login");
+    limited("/api/**", "//api/..;/../users"); // nginx takes `..;` for a name
+    limited("/api/**", "/%61pi/..;/../users");
+    limited("/api/**", "/%61pi/../x"); // Flask leaves dots alone
+    limited("/api/**", "/%61pi/%2e%2e");
+    limited("/search/*", "/s%65arch/..;q");
+    limited("/search/*", "/s%65arch/q%5c..%5c..");
+    limited("/files/*", "//files/a%2Fb");
+
+    let source = "rules: [{ name: r, except: [{ path: /cheap/** }], limit: 0/hour }]";
+    for sneaky in ["/cheap/a\\b/../../login", "/cheap/../api/..;/cheap/x", "/cheap/%2e%2e;/login"] {
+        assert!(!rig(source).allows(&get(sneaky)), "{sneaky}");
+    }
+    let source = "rules: [{ name: r, limit: 0/hour, overrides: [{ path: /fast/**, limit: 9/hour }] }]";
+    assert!(rig(source).allows(&get("/fast//x/")));
+    for sneaky in ["/api/..;/fast/x", "/api/x\\..\\..\\fast/x", "/fast/../api/..;/fast/x"] {
+        assert!(!rig(source).allows(&get(sneaky)), "{sneaky}");
+    }
+}
+
+#[test]
+fn a_path_that_could_be_several_places_is_counted_by_its_client() {
+    let rig = by_path();
+    for (i, path) in ["/a\\b/../login", "/c%2fd/../login", "/e;f/../login"].into_iter().enumerate() {
+        assert_eq!(rig.allows(&get(path)), i == 0, "{path}");
+    }
+    assert!(rig.allows(&get("/a/../login")), "a plain climb leads to one place");
+    assert!(!rig.allows(&get("/login")));
+}
+
 /// A path of plain segments, written in some spelling that routers take for the same.
 fn spelled(segments: &[&str]) -> impl Strategy<Value = String> + use<> {
     let separator = prop::sample::select(vec![
@@ -204,6 +241,12 @@ fn segment() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_~-]{1,3}(\\.[a-z]{1,2})?|caf%C3%A9|a%20b|%25"
 }
 
+/// Routers climb out of different segments of such a path.
+fn could_be_several_places(path: &str) -> bool {
+    let path = path.to_lowercase().replace("%2e", ".");
+    path.contains("..") && [";", "\\", "%2f", "%5c"].iter().any(|differs| path.contains(differs))
+}
+
 /// One request an hour for each path.
 fn by_path() -> Rig {
     rig("rules: [{ name: r, by: path, limit: 1/hour }]")
@@ -222,9 +265,11 @@ proptest! {
 
     #[test]
     fn every_spelling_is_one_path_to_count_by(one in spelled(&["api", "login"]), other in spelled(&["api", "login"])) {
-        let rig = by_path();
-        prop_assert!(rig.allows(&get(&one)));
-        prop_assert!(!rig.allows(&get(&other)), "{} and {}", one, other);
+        if !could_be_several_places(&one) && !could_be_several_places(&other) {
+            let rig = by_path();
+            prop_assert!(rig.allows(&get(&one)));
+            prop_assert!(!rig.allows(&get(&other)), "{} and {}", one, other);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) fn missing(charges: &[Charged], at: u128) -> u128 {
 /// whoever took last.
 pub(super) fn unpaid(charges: &[Charged], quota: &Quota, cost: u64, at: u64, now: u64) -> i128 {
     let taken = i128::from(cost) * signed(window(quota));
-    let last = charges.iter().rev().find(|charged| charged.given == 0).map_or(0, |charged| charged.quota.amount());
+    let last = charges.iter().rev().find(|charged| charged.cost > 0).map_or(0, |charged| charged.quota.amount());
     (taken - refilled(quota.amount().max(last), now.saturating_sub(at).into())).max(0)
 }
 
