@@ -91,7 +91,7 @@ rules:
     let file = File::new("policy.yaml", text)
         .and("office.txt", "# the office\n10.10.0.0/24\n::1 # me\n")
         .and("limited.html", "<p>");
-    run(&["check", file.path()]).exits(2).says("policy.yaml:5:").says("TOLLGATE_TEST_UNSET").says("1 mistake,");
+    run(&["check", file.path()]).exits(2).says("policy.yaml:5:").says("TOLLGATE_TEST_UNSET").says(": 1 mistake\n");
 
     let file =
         File::new("policy.yaml", "rules: [ { name: a, match: { client: { file: gone.txt } }, limit: 5/minute } ]");
