@@ -51,7 +51,6 @@ impl Server {
             for (worker, socket) in workers.iter_mut().zip(sockets) {
                 worker.doors.push((Arc::clone(&front), socket));
             }
-            front.announce(address);
             fronts.push(front);
             addresses.push(address);
         }
@@ -71,6 +70,10 @@ impl Server {
 
     /// Serves until a [`Stopper`] says otherwise, then finishes what is in flight, for at most 30 seconds, and returns.
     pub fn run(self) -> io::Result<()> {
+        // Not before somebody listens to signals too: whoever reads this line may send one.
+        for (front, address) in self.report.fronts.iter().zip(&self.addresses) {
+            front.announce(*address);
+        }
         let stopper = self.stopper();
         let start = |worker: Worker| worker.start(&self.report, &self.stage);
         let threads: io::Result<Vec<_>> = self.workers.into_iter().map(start).collect();
