@@ -25,6 +25,7 @@ use tracing::debug;
 
 use crate::{
     body::ResponseBody,
+    crowd::Leave,
     drain,
     felt::Felt,
     gate::Gate,
@@ -66,6 +67,7 @@ pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _
                 drain::linger(client.stream).await;
             }
         }
+        End::Displaced => debug!(%peer, "connection of {peer} made room for another: {:?}", pulse.phase()),
         End::Overdue => {
             debug!(%peer, "connection of {peer} timed out: {:?}", pulse.phase());
             if pulse.needs_reset() {
@@ -84,6 +86,8 @@ fn reset(stream: TcpStream) {
 /// How hyper's part of a connection ended.
 enum End {
     Done(hyper::Result<()>),
+    /// Another has its place now.
+    Displaced,
     Overdue,
 }
 
@@ -92,7 +96,7 @@ enum End {
 async fn drive<S>(
     http: &mut http1::Connection<TokioIo<Felt>, S>,
     pulse: &Pulse,
-    asked_to_leave: &mut oneshot::Receiver<()>,
+    asked_to_leave: &mut oneshot::Receiver<Leave>,
 ) -> End
 where
     S: HttpService<Incoming, ResBody = ResponseBody>,
@@ -105,7 +109,10 @@ where
             if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
                 return Poll::Ready(End::Done(result));
             }
-            if !leaving && Pin::new(&mut *asked_to_leave).poll(cx).is_ready() {
+            if !leaving && let Poll::Ready(leave) = Pin::new(&mut *asked_to_leave).poll(cx) {
+                if leave == Ok(Leave::ForAnother) && pulse.is_idle() {
+                    return Poll::Ready(End::Displaced);
+                }
                 leaving = true;
                 Pin::new(&mut *http).graceful_shutdown();
                 continue;

@@ -1,7 +1,7 @@
 //! How many connections a listener holds, over all workers, and which has to leave when one more comes.
 //!
 //! A connection enters once and leaves once; only then a lock is taken. In between it says by one atomic store whether
-//! it is idle and since when.
+//! it is idle and since when. Idle is whoever has no whole request with us: nobody may hold a place with half a head.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ impl Crowd {
         Self { bound, epoch: Instant::now(), members: Mutex::new(members) }
     }
 
-    /// A place for a new connection. At the bound, connections that have been idle the longest are asked to leave for
+    /// A place for a new connection. At the bound, connections that have been idle the longest are made to leave for
     /// it; if none is idle there is no place, and the new one is closed at once.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut members = self.members();
@@ -60,7 +60,7 @@ impl Crowd {
         let leaving = std::mem::take(&mut members.by_id);
         drop(members);
         let count = leaving.len();
-        leaving.into_values().for_each(Member::dismiss);
+        leaving.into_values().for_each(|member| member.ask_to_leave(Leave::WhenDone));
         count
     }
 
@@ -77,7 +77,7 @@ impl Crowd {
             idle.sort_unstable();
             for (_, id) in idle.iter().take(1 + self.bound / 100) {
                 if let Some(member) = members.by_id.remove(id) {
-                    member.dismiss();
+                    member.ask_to_leave(Leave::ForAnother);
                 }
             }
             members.none_idle_until = idle.is_empty().then(|| now + SEARCHED_AGAIN_AFTER);
@@ -102,8 +102,17 @@ pub(crate) struct Place {
     crowd: Arc<Crowd>,
     id: u64,
     idle_since: Arc<AtomicU64>,
-    /// Resolves when the connection should finish what it is doing and close.
-    pub(crate) asked_to_leave: oneshot::Receiver<()>,
+    /// Resolves when the connection should close, and says how.
+    pub(crate) asked_to_leave: oneshot::Receiver<Leave>,
+}
+
+/// How a connection is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// After what it is doing, since the server ends.
+    WhenDone,
+    /// At once if it is still idle, since another needs the place.
+    ForAnother,
 }
 
 impl Place {
@@ -148,13 +157,13 @@ struct Members {
 struct Member {
     /// Microseconds since the crowd's epoch, or `BUSY`.
     idle_since: Arc<AtomicU64>,
-    leave: oneshot::Sender<()>,
+    leave: oneshot::Sender<Leave>,
 }
 
 impl Member {
-    fn dismiss(self) {
+    fn ask_to_leave(self, leave: Leave) {
         // An error means that it is leaving already.
-        let _ = self.leave.send(());
+        let _ = self.leave.send(leave);
     }
 }
 

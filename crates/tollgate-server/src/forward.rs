@@ -75,6 +75,9 @@ async fn send_once(
     pulse: &Pulse,
     request: Outgoing,
 ) -> Result<Response<Incoming>, NoAnswer> {
+    if hop::lists(request.headers(), CONNECTION, "close") {
+        connection.retire();
+    }
     pulse.begin_awaiting();
     let mut answer = pin!(connection.sender.try_send_request(request));
     poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -135,7 +138,7 @@ pub(crate) fn pass_on(
     let lease = Lease { gate: Rc::clone(gate), connection: connection.after(answer.version()) };
     let (mut head, incoming) = answer.into_parts();
     frame_anew(&mut head.headers, &incoming);
-    hop::strip(&mut head.headers);
+    hop::strip(&mut head.headers, |_| false);
     // Each hop says its own version, whatever the upstream's is; hyper lowers it for a client of HTTP/1.0.
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, ResponseBody::streamed(incoming, lease, pulse)))
@@ -160,7 +163,7 @@ fn switch_protocols(
     }
     pulse.arrange_upgrade(connection.leftover);
     let (mut head, _) = answer.into_parts();
-    hop::strip(&mut head.headers);
+    hop::strip(&mut head.headers, |_| false);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), pulse)))

@@ -6,13 +6,15 @@ use http::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
     },
 };
+use tollgate::client::Proxies;
 
-/// Removes every hop-by-hop header, those that `Connection` lists included.
-pub(crate) fn strip(headers: &mut HeaderMap) {
+/// Removes every hop-by-hop header, those that `Connection` lists included. What frames and routes the message it cannot
+/// list, nor what is kept by its name in lower case.
+pub(crate) fn strip(headers: &mut HeaderMap, is_kept: impl Fn(&str) -> bool) {
     let listed: Vec<HeaderName> = tokens(headers, CONNECTION)
         .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| !is_end_to_end(name))
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !is_kept(name.as_str()))
         .collect();
     for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -50,16 +52,14 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .map(str::trim)
 }
 
-/// What a client must not be able to make disappear by calling it hop-by-hop: what frames and routes the request, and
-/// what the proxies before us say about the client.
-fn is_end_to_end(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name == HOST.as_str() || name == CONTENT_LENGTH.as_str() || names_a_client(name)
-}
-
 /// Whether a proxy would say in this header, in lower case, whom it speaks for.
 pub(crate) fn names_a_client(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+}
+
+/// The headers, in lower case, in which some trusted proxy names clients or says who they are.
+pub(crate) fn spoken_by(proxies: &Proxies) -> impl Iterator<Item = &str> {
+    proxies.entries().iter().flat_map(|entry| std::iter::once(&entry.header).chain(&entry.vouches)).map(String::as_str)
 }
 
 static HOP_BY_HOP: [HeaderName; 9] = [

@@ -24,37 +24,40 @@
 //! ```
 //!
 //! One thread per core, each with its own runtime, its own listening sockets and its own connections to the upstreams;
-//! only the limiter is shared. The files are declared in the order in which a request meets them.
+//! only the limiter is shared. The files are declared in groups, in the order in which a request meets these.
 
+// The server's life, and the ports that it listens on.
+mod listen;
 mod server;
 mod signals;
 
-mod listen;
-
-mod crowd;
-mod gate;
-
+// A connection is let in and watched.
 mod connection;
+mod crowd;
 mod felt;
+mod gate;
 mod pulse;
 
-mod service;
-
+// A request is read and decided.
 mod hop;
 mod request;
+mod service;
 
-mod outgoing;
-
+// An allowed one goes to the upstream.
 mod forward;
+mod outgoing;
 mod pool;
 
+// An answer comes back, from there or from us.
 mod body;
 mod failure;
 mod response;
 
+// The client's connection leaves HTTP.
 mod drain;
 mod upgrade;
 
+// The operator is told.
 mod report;
 mod watch;
 

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Version,
-    header::{CONNECTION, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body;
 use http_body_util::{Either, Empty};
@@ -38,6 +38,9 @@ pub(crate) fn outgoing(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
+    if has_body && !is_sure_to_be_read(&head.method) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if has_body && upload.size_hint().exact().is_none() {
         // Without this hyper would send a GET as if it had no body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -45,6 +48,12 @@ pub(crate) fn outgoing(
     head.version = Version::HTTP_11;
     let body = if has_body { Either::Right(upload) } else { Either::Left(Empty::new()) };
     Request::from_parts(head, body)
+}
+
+/// Whether every upstream reads the body of such a request. One that does not takes the body for the next request, which
+/// nobody has decided on; so there is no next one on that connection.
+fn is_sure_to_be_read(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// What the upstream is told about the client.
@@ -61,7 +70,11 @@ impl Introduction<'_> {
     fn write(&self, headers: &mut HeaderMap) {
         let trusted_for = self.proxies.header_of(self.client);
         let withheld: Vec<&str> = self.proxies.removed_headers(self.client).collect();
-        remove_claims(headers, |name| (trusted_for.is_none() && hop::names_a_client(name)) || withheld.contains(&name));
+        remove(headers, |name| {
+            (trusted_for.is_none() && hop::names_a_client(name))
+                || withheld.contains(&name)
+                || is_misspelt(name, self.proxies)
+        });
         let way = match trusted_for {
             Some(header) if header == X_FORWARDED_FOR.as_str() => join(headers, X_FORWARDED_FOR),
             Some(_) => self.client.address().filter(|client| *client != self.peer).map(|client| client.to_string()),
@@ -78,19 +91,31 @@ impl Introduction<'_> {
     }
 }
 
-/// Removes headers by name, and their trailers. Many upstreams read `X_Forwarded_For` as `X-Forwarded-For`, so an
-/// underscore counts as a hyphen.
-fn remove_claims(headers: &mut HeaderMap, is_claim: impl Fn(&str) -> bool) {
-    let is_claim = |name: &str| if name.contains('_') { is_claim(&name.replace('_', "-")) } else { is_claim(name) };
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-    for claim in claims {
-        headers.remove(claim);
+/// Whether a header, in lower case, is not one of those that count but reads like one: WSGI and CGI see no difference
+/// between `X_Forwarded_For` and `X-Forwarded-For`. Proxies check and replace the one spelling and let the other through,
+/// so it is the client's even if a trusted proxy sends it.
+fn is_misspelt(name: &str, proxies: &Proxies) -> bool {
+    let counting = || hop::spoken_by(proxies).chain([CONTENT_LENGTH.as_str(), TRANSFER_ENCODING.as_str()]);
+    let is_a_claim = name.contains('_') && hop::names_a_client(&name.replace('_', "-"));
+    (is_a_claim || counting().any(|known| reads_like(name, known))) && counting().all(|known| name != known)
+}
+
+fn reads_like(name: &str, other: &str) -> bool {
+    let is_dash = |byte| matches!(byte, b'-' | b'_');
+    name.len() == other.len() && name.bytes().zip(other.bytes()).all(|(a, b)| a == b || (is_dash(a) && is_dash(b)))
+}
+
+/// Removes headers by name in lower case, and their trailers.
+fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    for name in removed {
+        headers.remove(name);
     }
     if headers.contains_key(TRAILER) {
         // hyper sends only the trailers that are announced here.
         let announced = join(headers, TRAILER).unwrap_or_default();
         let kept: Vec<&str> =
-            announced.split(',').map(str::trim).filter(|name| !is_claim(&name.to_ascii_lowercase())).collect();
+            announced.split(',').map(str::trim).filter(|name| !is_removed(&name.to_ascii_lowercase())).collect();
         insert(headers, TRAILER, kept.join(", "));
         if kept.is_empty() {
             headers.remove(TRAILER);

@@ -130,6 +130,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Never to be given back: this is its last request.
+    pub(crate) fn retire(&mut self) {
+        self.is_reusable = false;
+    }
+
     /// An upstream of HTTP/1.0 could not be sent chunks the next time, so there is no next time.
     pub(crate) fn after(self, version: Version) -> Self {
         Self { is_reusable: self.is_reusable && version == Version::HTTP_11, ..self }

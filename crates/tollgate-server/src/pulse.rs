@@ -83,6 +83,11 @@ impl Pulse {
         self.phase.get()
     }
 
+    /// There is no whole request with us, nor an answer on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::ReadingHead)
+    }
+
     /// When what is going on has gone on too long; `None` while it has its own bounds.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let Timeouts { headers, first_byte, idle, .. } = self.timeouts;
@@ -191,7 +196,7 @@ impl Pulse {
         let now = Instant::now();
         self.moved.set(now);
         if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
-            self.idleness.end();
+            self.idleness.begin(now);
             self.since.set(now);
             self.phase.set(Phase::ReadingHead);
         }

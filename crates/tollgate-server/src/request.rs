@@ -5,16 +5,19 @@
 //! NUL, white space before a colon. Of a request with both a length and chunks it keeps the chunks alone, and closes the
 //! connection after it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Version,
     header::{CONNECTION, EXPECT, HOST, TE, UPGRADE},
     request::Parts,
-    uri::{Authority, PathAndQuery, Scheme, Uri},
+    uri::{PathAndQuery, Scheme, Uri},
 };
 use http_body::Body;
-use tollgate::request::{Headers, Request};
+use tollgate::{
+    client::Proxies,
+    request::{Headers, Request},
+};
 
 use crate::{body::Upload, hop};
 
@@ -29,7 +32,7 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    pub(crate) fn read(mut head: Parts, upload: &Upload) -> Result<Self, Refusal> {
+    pub(crate) fn read(mut head: Parts, upload: &Upload, proxies: &Proxies) -> Result<Self, Refusal> {
         check_host(&head)?;
         to_origin_form(&mut head)?;
         if !hop::is_plain_or_chunked(&head.headers) {
@@ -43,7 +46,10 @@ impl Arrived {
             wants_websocket: !has_body && head.headers.contains_key(UPGRADE) && wants_websocket(&head),
             head,
         };
-        hop::strip(&mut arrived.head.headers);
+        // No client may make what the proxies before us say disappear by calling it hop-by-hop.
+        hop::strip(&mut arrived.head.headers, |name| {
+            hop::names_a_client(name) || hop::spoken_by(proxies).any(|spoken| spoken == name)
+        });
         Ok(arrived)
     }
 
@@ -109,9 +115,29 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// An empty host is what a client sends whose target has none.
+/// A name or an IPv6 address, and perhaps a port: less than a URI may hold, so that nobody after us reads another host in
+/// it than the rules did. An empty host is what a client sends whose target has none.
 fn is_host(value: &[u8]) -> bool {
-    value.is_empty() || Authority::try_from(value).is_ok_and(|authority| !authority.as_str().contains('@'))
+    let Ok(value) = str::from_utf8(value) else { return false };
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (value, None),
+    };
+    if port.is_some_and(|port| port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit())) {
+        return false;
+    }
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => value.is_empty() || is_name(host),
+    }
+}
+
+/// Labels between dots, with one more dot at the end at most.
+fn is_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
 }
 
 /// Of a target that names a host, that host counts, and `Host` is made to agree.

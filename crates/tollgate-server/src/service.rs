@@ -28,7 +28,8 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     pulse.begin_request(head.version);
     let upload = Upload::new(body, Rc::clone(&pulse));
-    let arrived = match Arrived::read(head, &upload) {
+    let proxies = gate.front.limiter.policy().proxies();
+    let arrived = match Arrived::read(head, &upload, proxies) {
         Ok(arrived) => arrived,
         Err(refusal) => return Ok(response::refused(refusal, &pulse)),
     };
@@ -40,7 +41,6 @@ pub(crate) async fn answer(
     let forwarded = match &gate.pool {
         Some(pool) => {
             let wants_websocket = arrived.wants_websocket;
-            let proxies = gate.front.limiter.policy().proxies();
             let introduction = Introduction { peer, client: decision.client(), proxies };
             let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
             let sent = forward::send(pool, &pulse, outgoing).await;

@@ -81,6 +81,49 @@ fn what_a_proxy_vouches_for_is_believed_from_nobody_else() {
     assert_eq!(header(&head, "trailer"), Some("X-Sum"));
 }
 
+/// A proxy replaces `X-Forwarded-For` and lets `X_Forwarded_For` through, which WSGI and CGI read as the same.
+#[test]
+fn no_underscore_spelling_of_what_counts_passes_even_from_a_trusted_proxy() {
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX_Forwarded_For: 6.6.6.6\r\nX-Forwarded_Proto: https\r\n\
+                   X_Real_IP: 6.6.6.6\r\nX-User: ann\r\nX_User: root\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\n\
+                   X_Other: 1\r\nContent-Length: 2\r\n\r\nhi";
+    let head = forwarded(Setup::alone().trusting(), request);
+    for name in ["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x_user", "content_length", "transfer_encoding"] {
+        assert_eq!(header(&head, name), None, "{name}");
+    }
+    assert_eq!(header(&head, "x-forwarded-for"), Some("1.1.1.1, 127.0.0.1"));
+    assert_eq!(header(&head, "x-user"), Some("ann"));
+    assert_eq!(header(&head, "content-length"), Some("2"));
+    assert_eq!(header(&head, "x_other"), Some("1"), "an underscore alone is no offence");
+}
+
+#[test]
+fn a_header_whose_true_name_has_an_underscore_passes_from_who_vouches_for_it() {
+    let mut setup = Setup::alone().trusting();
+    setup.trusted_proxies[0].vouches = vec!["x_plan".to_owned()];
+    let head = forwarded(setup, "GET / HTTP/1.1\r\nHost: a\r\nX_Plan: free\r\nX-Plan: gold\r\n\r\n");
+    assert_eq!((header(&head, "x_plan"), header(&head, "x-plan")), (Some("free"), None));
+}
+
+/// `Connection: CF-Connecting-IP` from a client made its header vanish here, and the client was counted as the proxy.
+#[test]
+fn no_client_makes_what_a_trusted_proxy_says_hop_by_hop() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address).trusting();
+    setup.trusted_proxies[0].header = "cf-connecting-ip".to_owned();
+    setup.rules.push(crate::rig::rule("one", "/**", "1/hour"));
+    let proxy = setup.start();
+    let asked = |client: &str| {
+        proxy.ask(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: CF-Connecting-IP, X-User\r\nCF-Connecting-IP: {client}\r\nX-User: ann\r\n\r\n"
+        ))
+    };
+    let answer = asked("1.1.1.1");
+    assert_eq!(header(answer.body(), "cf-connecting-ip"), Some("1.1.1.1"));
+    assert_eq!(header(answer.body(), "x-user"), Some("ann"));
+    assert_eq!([asked("2.2.2.2").status, asked("2.2.2.2").status], [200, 429], "each client is one");
+}
+
 #[test]
 fn hop_by_hop_headers_stay_here_in_both_directions() {
     let upstream = Upstream::new(|wire, _| {
@@ -182,6 +225,60 @@ fn a_get_keeps_its_chunked_body() {
         "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     );
     assert!(head.ends_with("\r\n\r\nhello"), "{head}");
+}
+
+/// An upstream that ignores the body of a GET took it for the next request on a pooled connection, which nobody had
+/// decided on, and whose answer the next client got.
+#[test]
+fn a_body_where_none_is_expected_is_the_last_of_its_upstream_connection() {
+    for method in ["GET", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW"] {
+        let (seen, requests) = std::sync::mpsc::channel();
+        let upstream = Upstream::new(move |wire, n| {
+            while let Some(head) = wire.head() {
+                seen.send((n, head.lines().next().unwrap().to_owned())).unwrap();
+                wire.write(
+                    if head.starts_with("HEAD") { "HTTP/1.1 204 No Content\r\n\r\n".to_owned() } else { ok("") }
+                        .as_str(),
+                );
+                if header(&head, "connection") == Some("close") {
+                    return;
+                }
+            }
+        });
+        let proxy = Setup::to(upstream.address).start();
+        let mut wire = proxy.connect();
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        for framing in [
+            format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()),
+        ] {
+            wire.write(&format!("{method} /?n HTTP/1.1\r\nHost: a\r\n{framing}"));
+            wire.answer_to(method);
+        }
+        wire.write("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.answer().status, 200);
+        let seen: Vec<_> = requests.try_iter().collect();
+        let first = format!("{method} /?n HTTP/1.1");
+        assert_eq!(seen, [(0, first.clone()), (1, first), (2, "GET /next HTTP/1.1".to_owned())]);
+    }
+}
+
+/// The same with an upstream that does not close when asked to.
+#[test]
+fn a_connection_that_carried_such_a_body_is_not_used_again() {
+    let upstream = Upstream::echo();
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    for (request, connections) in [
+        ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", 1),
+        ("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", 2),
+        ("GET /c HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 2),
+        ("DELETE /d HTTP/1.1\r\nHost: a\r\n\r\n", 2),
+    ] {
+        wire.write(request);
+        assert_eq!(wire.answer().status, 200);
+        assert_eq!(upstream.connections(), connections, "{request}");
+    }
 }
 
 #[test]

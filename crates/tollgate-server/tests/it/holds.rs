@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
 
-use crate::rig::{Setup, Upstream, ok};
+use crate::rig::{PATIENCE, Setup, Upstream, ok};
 
 #[test]
 fn at_the_bound_the_oldest_idle_connection_makes_room() {
@@ -19,6 +19,42 @@ fn at_the_bound_the_oldest_idle_connection_makes_room() {
     assert!(wires[0].is_closed());
     wires[2].write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(wires[2].answer().status, 200);
+}
+
+/// As many connections as there were places, each with one byte of a head, shut everybody out for `timeouts.headers`.
+#[test]
+fn unfinished_heads_hold_no_place_that_another_needs() {
+    let mut setup = Setup::alone();
+    setup.timeouts.headers = 3 * PATIENCE;
+    setup.limits.connections = 3;
+    let proxy = setup.start();
+    let mut unfinished: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
+    for wire in &unfinished {
+        wire.write("G");
+    }
+    thread::sleep(Duration::from_millis(200)); // until these are read
+    let mut others: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
+    for wire in &mut others {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.answer().status, 200);
+    }
+    for wire in &mut unfinished {
+        assert!(wire.is_closed());
+    }
+}
+
+#[test]
+fn a_graceful_end_lets_a_head_that_has_begun_be_finished() {
+    let proxy = Setup::alone().start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\n");
+    thread::sleep(Duration::from_millis(200)); // until it is read
+    proxy.stopper.finish();
+    thread::sleep(Duration::from_millis(50));
+    wire.write("Host: a\r\n\r\n");
+    let answer = wire.answer();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(wire.is_closed());
 }
 
 #[test]

@@ -59,6 +59,41 @@ fn hosts_that_are_none_or_several() {
     check(b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", &[400]);
     check(b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", &[400]);
     check(b"GET http://user@a/ HTTP/1.1\r\nHost: a\r\n\r\n", &[400]);
+    for host in [
+        "a..",
+        ".",
+        ".a",
+        "a..b",
+        "a,b",
+        "a:",
+        "a:x",
+        "a:+1",
+        "a:1:2",
+        ":80",
+        "a%2eb",
+        "a;b",
+        "a$",
+        "::1",
+        "[::1",
+        "[]",
+        "[a]",
+        "[::1]junk",
+        "[::1]:",
+        "[::1]:x",
+        "[::1%25lo]",
+        "a[::1]",
+    ] {
+        check(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), &[400]);
+        check(format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), &[400]);
+    }
+}
+
+#[test]
+fn hosts_as_they_should_be_pass() {
+    let proxy = Setup::alone().start();
+    for host in ["", "a", "A-1.b_c.example.", "a:80", "127.0.0.1:8080", "[::1]", "[::ffff:1.2.3.4]:443"] {
+        assert_eq!(proxy.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).status, 200, "{host:?}");
+    }
 }
 
 #[test]

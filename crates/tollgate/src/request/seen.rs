@@ -15,8 +15,14 @@ pub(crate) struct Seen<'a> {
     user: Option<&'a Source>,
     paths: OnceCell<Readings<'a>>,
     respelled_paths: OnceCell<Readings<'a>>,
-    query: OnceCell<Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>>,
+    query: OnceCell<Vec<Parameter<'a>>>,
     cookies: OnceCell<Vec<Cookie<'a>>>,
+}
+
+/// A parameter of the query, decoded.
+struct Parameter<'a> {
+    name: Cow<'a, [u8]>,
+    value: Cow<'a, [u8]>,
 }
 
 /// A cookie as it came, and what it says.
@@ -92,19 +98,19 @@ impl<'a> Seen<'a> {
             }
             Source::Header(name) => self.header(name.lower()).map(|value| -> Cow<'s, [u8]> { value.into() }).collect(),
             Source::Query(name) => {
-                let named = self.query().iter().filter(|(key, _)| **key == *name.as_bytes());
-                named.map(|(_, value)| Cow::Borrowed(&**value)).collect()
+                let named = self.query().iter().filter(|parameter| *parameter.name == *name.as_bytes());
+                named.map(|parameter| Cow::Borrowed(&*parameter.value)).collect()
             }
             Source::Cookie(name) => self.cookies_named(name).map(|cookie| Cow::Borrowed(&*cookie.value)).collect(),
         }
     }
 
-    fn query(&self) -> &[(Cow<'a, [u8]>, Cow<'a, [u8]>)] {
+    fn query(&self) -> &[Parameter<'a>] {
         self.query.get_or_init(|| {
             let parameters = self.request.query().unwrap_or_default().split('&');
             let pairs = parameters.filter(|parameter| !parameter.is_empty());
             let pairs = pairs.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
-            pairs.map(|(name, value)| (form_decode(name), form_decode(value))).collect()
+            pairs.map(|(name, value)| Parameter { name: form_decode(name), value: form_decode(value) }).collect()
         })
     }
 
