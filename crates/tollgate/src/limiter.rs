@@ -40,6 +40,15 @@ pub enum Answered {
     ByUs,
 }
 
+impl Answered {
+    fn status_code(self) -> Option<u16> {
+        match self {
+            Self::Status(code) => Some(code),
+            Self::ByUs => None,
+        }
+    }
+}
+
 impl<S> Limiter<S> {
     /// Counts in `store` by `policy`.
     pub fn new(policy: Policy, store: S) -> Self {
@@ -64,8 +73,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn check(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let client = self.policy.proxies().identify(request);
-        let fits = self.policy.fits(request, &client);
+        let (client, fits) = self.policy.concern(request);
         let taken = self.store.take(&charges(&self.policy, &fits)).await?;
         Ok(Decision::new(self.policy.clone(), client, fits, taken))
     }
@@ -76,8 +84,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn peek(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let client = self.policy.proxies().identify(request);
-        let fits = self.policy.fits(request, &client);
+        let (client, fits) = self.policy.concern(request);
         let seen = self.store.look(&charges(&self.policy, &fits)).await?;
         Ok(Decision::new(self.policy.clone(), client, fits, seen))
     }
@@ -89,11 +96,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer; what was to be given back stays charged.
     pub async fn settle(&self, decision: &Decision, answered: Answered) -> Result<(), S::Error> {
-        let status_code = match answered {
-            Answered::Status(code) => Some(code),
-            Answered::ByUs => None,
-        };
-        match decision.uncounted(status_code) {
+        match decision.uncounted(answered.status_code()) {
             given if given.is_empty() => Ok(()),
             given => self.store.give_back(&given).await,
         }
@@ -105,8 +108,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn clear(&self, request: &Request<'_>) -> Result<(), S::Error> {
-        let client = self.policy.proxies().identify(request);
-        let fits = self.policy.fits(request, &client);
+        let (_, fits) = self.policy.concern(request);
         self.store.clear(&charges(&self.policy, &fits)).await
     }
 }
@@ -114,18 +116,13 @@ impl<S: Store> Limiter<S> {
 impl Limiter<MemoryStore> {
     /// What [`check`](Self::check) decides, for callers without a runtime.
     pub fn check_now(&self, request: &Request<'_>) -> Decision {
-        let client = self.policy.proxies().identify(request);
-        let fits = self.policy.fits(request, &client);
+        let (client, fits) = self.policy.concern(request);
         let taken = self.store.take_now(&charges(&self.policy, &fits));
         Decision::new(self.policy.clone(), client, fits, taken)
     }
 
     /// What [`settle`](Self::settle) does, for callers without a runtime.
     pub fn settle_now(&self, decision: &Decision, answered: Answered) {
-        let status_code = match answered {
-            Answered::Status(code) => Some(code),
-            Answered::ByUs => None,
-        };
-        self.store.give_back_now(&decision.uncounted(status_code));
+        self.store.give_back_now(&decision.uncounted(answered.status_code()));
     }
 }

@@ -82,22 +82,27 @@ impl Policy {
         &self.rules
     }
 
-    /// The rules that fit a request, each with the key it counts by.
-    pub(crate) fn fits(&self, request: &Request<'_>, client: &Client) -> SmallVec<[Fit; 4]> {
-        let seen = Seen::new(request, client, &self.proxies, self.user.as_ref());
+    /// Who asks, and the rules that fit the request, each with the key it counts by.
+    pub(crate) fn concern(&self, request: &Request<'_>) -> (Client, SmallVec<[Fit; 4]>) {
+        let client = self.proxies.identify(request);
+        let fits = self.fits(&Seen::new(request, &client, &self.proxies, self.user.as_ref()));
+        (client, fits)
+    }
+
+    fn fits(&self, seen: &Seen<'_>) -> SmallVec<[Fit; 4]> {
         let mut fits = SmallVec::new();
-        if self.except.iter().any(|except| except.spare(&seen)) {
+        if self.except.iter().any(|except| except.spare(seen)) {
             return fits;
         }
         let mut earlier_fitted = false;
         for (index, rule) in self.rules.iter().enumerate() {
-            let Some(fitted) = rule.matcher.fit(&seen, earlier_fitted) else { continue };
-            if rule.except.iter().any(|except| except.spare(&seen)) {
+            let Some(fitted) = rule.matcher.fit(seen, earlier_fitted) else { continue };
+            if rule.except.iter().any(|except| except.spare(seen)) {
                 continue;
             }
             earlier_fitted = true;
-            let choice = rule.overrides.iter().position(|other| other.conditions.choose(&seen));
-            fits.push(Fit { rule: index, choice, key: key_of(&rule.by, &seen, fitted), cost: rule.cost.of(&seen) });
+            let choice = rule.overrides.iter().position(|other| other.conditions.choose(seen));
+            fits.push(Fit { rule: index, choice, key: key_of(&rule.by, seen, fitted), cost: rule.cost.of(seen) });
         }
         fits
     }
