@@ -9,7 +9,7 @@ mod source;
 
 use std::net::IpAddr;
 
-pub(crate) use path::fold_pattern;
+pub(crate) use path::{as_sent, fold_pattern};
 pub(crate) use seen::Seen;
 pub use source::{HeaderName, Source, SourceError};
 

@@ -3,11 +3,12 @@
 //! Nearly every pattern is a text or a text with something after it, which is compared. The rest becomes a regular
 //! expression of a crate that promises linear time, since the texts come from attackers.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
+use smallvec::SmallVec;
 
-use crate::request::{Seen, fold_pattern};
+use crate::request::{Seen, as_sent, fold_pattern};
 
 /// The most memory a compiled pattern may take: enough for long alternations, too little for `(a{1000}){1000}`.
 const MAX_COMPILED: usize = 1 << 20;
@@ -26,6 +27,7 @@ enum Test {
     /// The text, or the text and anything after a slash: `/api/**`.
     Below(Vec<u8>),
     StartsWith(Vec<u8>),
+    EndsWith(Vec<u8>),
     Regex(Regex),
 }
 
@@ -79,7 +81,8 @@ impl fmt::Display for Pattern {
 pub struct PathPattern {
     text: String,
     as_it_came: Test,
-    normal: Test,
+    /// Any of these, against a reading.
+    normal: SmallVec<[Test; 1]>,
 }
 
 impl PathPattern {
@@ -92,16 +95,16 @@ impl PathPattern {
     pub fn new(text: &str) -> Result<Self, PatternError> {
         if let Some(expression) = text.strip_prefix('~') {
             let test = Test::Regex(regex(expression)?);
-            return Ok(Self { text: text.to_owned(), normal: test.clone(), as_it_came: test });
+            let normal = SmallVec::from_iter([test.clone()]);
+            return Ok(Self { text: text.to_owned(), as_it_came: test, normal });
         }
         if !text.starts_with(['/', '*']) {
             return Err(PatternError::NoPath(text.to_owned()));
         }
-        let test = |text: Cow<'_, [u8]>| path_test(&text);
         Ok(Self {
             text: text.to_owned(),
-            as_it_came: test(text.as_bytes().into())?,
-            normal: test(fold_pattern(text).into())?,
+            as_it_came: path_test(&as_sent(text.as_bytes()))?,
+            normal: fold_pattern(text).iter().map(|folded| path_test(folded)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -110,18 +113,18 @@ impl PathPattern {
     }
 
     pub(crate) fn fits_as_it_came(&self, path: &[u8]) -> bool {
-        self.as_it_came.fits(path)
+        self.as_it_came.fits(path) || (path.contains(&b'%') && self.as_it_came.fits(&as_sent(path)))
     }
 
     /// Whether it fits any reading of the request's path.
     pub(crate) fn fits_any(&self, seen: &Seen<'_>) -> bool {
-        let fits = |path: &[u8]| self.normal.fits(path);
+        let fits = |path: &[u8]| self.normal.iter().any(|test| test.fits(path));
         seen.paths().iter().any(fits) || (self.is_expression() && seen.respelled_paths().iter().any(fits))
     }
 
     /// Whether it fits every reading of the request's path.
     pub(crate) fn fits_all(&self, seen: &Seen<'_>) -> bool {
-        let fits = |path: &[u8]| self.normal.fits(path);
+        let fits = |path: &[u8]| self.normal.iter().any(|test| test.fits(path));
         seen.paths().iter().all(fits) || (self.is_expression() && seen.respelled_paths().iter().all(fits))
     }
 
@@ -142,6 +145,7 @@ fn path_test(text: &[u8]) -> Result<Test, PatternError> {
     Ok(match (star, text) {
         (None, _) => Test::Exact(text.into()),
         (_, b"**" | b"/**") => Test::Anything,
+        (_, [b'*', b'*', end @ ..]) if !end.contains(&b'*') => Test::EndsWith(end.into()),
         (Some(at), [below @ .., b'/', b'*', b'*']) if at == below.len() + 1 => Test::Below(below.into()),
         (_, [below @ .., b'/', b'*', b'*']) => Test::Regex(regex(&format!("{}(?:/.*)?", glob(below, "[^/]*", ".*")))?),
         _ => Test::Regex(regex(&glob(text, "[^/]*", ".*"))?),
@@ -198,6 +202,7 @@ impl Test {
                 text.strip_prefix(above.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
             }
             Self::StartsWith(start) => text.starts_with(start),
+            Self::EndsWith(end) => text.ends_with(end),
             Self::Regex(regex) => regex.is_match(text),
         }
     }

@@ -33,13 +33,25 @@ impl<'a> Readings<'a> {
             return Self { all: SmallVec::from_iter([Cow::Borrowed(path)]), is_settled: true };
         }
         let mut all: SmallVec<[Cow<'a, [u8]>; 1]> = SmallVec::new();
-        for router in Router::all_that_differ_about(path) {
-            let reading = router.read(path, &keep_encoded);
-            if !all.iter().any(|other| **other == *reading) {
-                all.push(Cow::Owned(reading));
+        let mut climbed_to = None;
+        let mut all_climb_alike = true;
+        let mut read = |path: &[u8]| {
+            for router in Router::all_that_differ_about(path) {
+                let reading = router.read(path, &keep_encoded);
+                if router.removes_dots {
+                    all_climb_alike &= *climbed_to.get_or_insert_with(|| reading.clone()) == reading;
+                }
+                if !all.iter().any(|other| **other == *reading) {
+                    all.push(Cow::Owned(reading));
+                }
             }
+        };
+        read(path);
+        if path.contains(&b';') && (has_backslash(path) || has_encoded_slash(path)) {
+            // Some routers drop parameters before they see which slashes are encoded.
+            read(&without_parameters(path));
         }
-        Self { all, is_settled: !(Router::differ_about_segments(path) && Router::UNDOES_ALL.climbs(path)) }
+        Self { all, is_settled: all_climb_alike || !Router::UNDOES_ALL.climbs(path) }
     }
 
     /// Every reading, the one with everything undone first.
@@ -63,36 +75,51 @@ struct Router {
     splits_at_encoded: bool,
     /// Drops what follows a `;` in a segment.
     drops_parameters: bool,
+    /// Takes repeated slashes for one before it removes dot segments, not after: `/a//..` is then not `/a`.
+    merges_slashes: bool,
     /// Removes dot segments.
     removes_dots: bool,
 }
 
 impl Router {
-    const UNDOES_ALL: Self =
-        Self { splits_at_backslashes: true, splits_at_encoded: true, drops_parameters: true, removes_dots: true };
+    const UNDOES_ALL: Self = Self {
+        splits_at_backslashes: true,
+        splits_at_encoded: true,
+        drops_parameters: true,
+        merges_slashes: true,
+        removes_dots: true,
+    };
 
     /// Routers that could read this path differently, beginning with the one that undoes everything.
     fn all_that_differ_about(path: &[u8]) -> impl Iterator<Item = Self> {
-        let either = |differs: bool| if differs { &[true, false][..] } else { &[true][..] };
-        let (backslashes, encoded, parameters) =
-            (either(has_backslash(path)), either(has_encoded_slash(path)), either(path.contains(&b';')));
-        let dots = either(path.contains(&b'.') || has_encoded(path, b"2e"));
-        backslashes.iter().flat_map(move |splits_at_backslashes| {
-            encoded.iter().flat_map(move |splits_at_encoded| {
-                parameters.iter().flat_map(move |drops_parameters| {
-                    dots.iter().map(move |removes_dots| Self {
-                        splits_at_backslashes: *splits_at_backslashes,
-                        splits_at_encoded: *splits_at_encoded,
-                        drops_parameters: *drops_parameters,
-                        removes_dots: *removes_dots,
-                    })
-                })
+        /// One bit for each thing that a router can leave as it is.
+        const WAYS: u8 = 1 << 5;
+        let has_dots = path.contains(&b'.') || has_encoded(path, b"2e");
+        let matters = [
+            has_backslash(path),
+            has_encoded_slash(path),
+            path.contains(&b';'),
+            has_dots && Self::differ_about_segments(path),
+            has_dots,
+        ];
+        (0..WAYS).filter_map(move |leaves| {
+            let undoes = [0, 1, 2, 3, 4].map(|bit| leaves & (1 << bit) == 0);
+            let differs = undoes.iter().zip(&matters).all(|(undoes, matters)| *undoes || *matters);
+            let [splits_at_backslashes, splits_at_encoded, drops_parameters, merges_slashes, removes_dots] = undoes;
+            differs.then_some(Self {
+                splits_at_backslashes,
+                splits_at_encoded,
+                drops_parameters,
+                merges_slashes,
+                removes_dots,
             })
         })
     }
 
+    /// Whether they could take it for different segments.
     fn differ_about_segments(path: &[u8]) -> bool {
-        has_backslash(path) || has_encoded_slash(path) || path.contains(&b';')
+        let has_empty_segment = path.windows(2).any(|pair| pair == b"//");
+        has_empty_segment || has_backslash(path) || has_encoded_slash(path) || path.contains(&b';')
     }
 
     fn read(&self, path: &[u8], keep_encoded: &impl Fn(u8) -> bool) -> Vec<u8> {
@@ -102,14 +129,14 @@ impl Router {
             let end = if self.drops_parameters { segment.iter().position(|byte| *byte == b';') } else { None };
             let name = decode_but(&segment[..end.unwrap_or(segment.len())], keep_encoded);
             match name.as_slice() {
-                b"" => {}
+                b"" if self.merges_slashes => {}
                 b"." if self.removes_dots => {}
                 b".." if self.removes_dots => drop(segments.pop()),
                 _ => segments.push(name),
             }
         }
         let mut read = Vec::with_capacity(path.len());
-        for segment in segments {
+        for segment in segments.into_iter().filter(|segment| !segment.is_empty()) {
             read.push(b'/');
             read.extend(segment);
         }
@@ -149,6 +176,12 @@ impl Router {
     }
 }
 
+/// The path with everything dropped that follows a `;` up to the next plain slash.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next());
+    names.map(Option::unwrap_or_default).collect::<Vec<_>>().join(&b'/')
+}
+
 fn has_backslash(path: &[u8]) -> bool {
     path.contains(&b'\\') || has_encoded(path, b"5c")
 }
@@ -162,10 +195,38 @@ fn has_encoded(path: &[u8], digits: &[u8; 2]) -> bool {
     path.windows(3).any(|window| window[0] == b'%' && window[1..].eq_ignore_ascii_case(digits))
 }
 
-/// A path pattern read as paths are, wildcards left alone: decoded, slashes merged, no final slash.
-pub(crate) fn fold_pattern(pattern: &str) -> Vec<u8> {
+/// A path or a pattern as clients send it: what cannot stand in a path is encoded, in capitals, as what is encoded already.
+pub(crate) fn as_sent(path: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match tail {
+            [high, low, after @ ..] if *first == b'%' && hex(*high).is_some() && hex(*low).is_some() => {
+                sent.extend([b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]);
+                rest = after;
+            }
+            _ if first.is_ascii_graphic() => sent.push(*first),
+            _ => sent.extend(format!("%{first:02X}").into_bytes()),
+        }
+    }
+    sent
+}
+
+/// A path pattern read as paths are, wildcards left alone: decoded, slashes merged, no final slash; with its encoded
+/// slashes as slashes, and, if it has any, also as they are.
+pub(crate) fn fold_pattern(pattern: &str) -> SmallVec<[Vec<u8>; 1]> {
+    let mut folds = SmallVec::new();
+    folds.push(fold(decode(pattern.as_bytes())));
+    if has_encoded_slash(pattern.as_bytes()) {
+        folds.push(fold(decode_but(pattern.as_bytes(), |byte| byte == b'/')));
+    }
+    folds
+}
+
+fn fold(pattern: Vec<u8>) -> Vec<u8> {
     let mut folded: Vec<u8> = Vec::with_capacity(pattern.len());
-    for byte in decode(pattern.as_bytes()) {
+    for byte in pattern {
         if byte != b'/' || folded.last() != Some(&b'/') {
             folded.push(byte);
         }

@@ -190,7 +190,12 @@ fn credentials(value: &[u8]) -> Vec<u8> {
     let value = value.trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let mut spelled = value[..end].to_ascii_lowercase();
+    let is_basic = spelled == b"basic";
     spelled.push(b' ');
     spelled.extend(value[end..].trim_ascii_start());
+    // Padding of base64 that servers do not miss.
+    while is_basic && spelled.last() == Some(&b'=') {
+        spelled.pop();
+    }
     spelled
 }

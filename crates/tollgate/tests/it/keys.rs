@@ -26,6 +26,7 @@ fn no_spelling_of_a_value_is_another_client() {
     same("user", "cookie", &session);
     let token = ["Bearer tok", "bearer tok", "BEARER  tok", " Bearer\ttok "];
     same("header:Authorization", "authorization", &token);
+    same("header:Authorization", "authorization", &["Basic YTpi", "Basic YTpi=", "basic  YTpi=="]);
     assert_ne!(key("user", &get("/").header("cookie", "sid=abc")), key("user", &get("/").header("cookie", "sid=abd")));
 }
 
