@@ -110,7 +110,7 @@ where
                 return Poll::Ready(End::Done(result));
             }
             if !leaving && let Poll::Ready(leave) = Pin::new(&mut *asked_to_leave).poll(cx) {
-                if leave == Ok(Leave::ForAnother) && pulse.is_idle() {
+                if leave == Ok(Leave::ForAnother) && pulse.waits_for_client() {
                     return Poll::Ready(End::Displaced);
                 }
                 leaving = true;

@@ -26,8 +26,10 @@ impl Felt {
     }
 
     fn feel_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(_)) = written {
-            self.pulse.bytes_written();
+        match &written {
+            Poll::Ready(Ok(_)) => self.pulse.bytes_written(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.pulse.write_is_blocked(),
         }
         written
     }

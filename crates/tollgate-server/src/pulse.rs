@@ -54,6 +54,8 @@ pub(crate) struct Pulse {
     overdue: Cell<bool>,
     /// The client has closed its side.
     ended: Cell<bool>,
+    /// The client does not read what was written.
+    is_unread: Cell<bool>,
     /// The client speaks HTTP/1.0, where the end of the connection can be the end of the body.
     speaks_1_0: Cell<bool>,
     /// The upstream's side of a connection that changes its protocol once the answer is written.
@@ -74,6 +76,7 @@ impl Pulse {
             upload: Cell::new(UploadState::Done),
             overdue: Cell::new(false),
             ended: Cell::new(false),
+            is_unread: Cell::new(false),
             speaks_1_0: Cell::new(false),
             upgrade: RefCell::new(None),
         }
@@ -83,9 +86,10 @@ impl Pulse {
         self.phase.get()
     }
 
-    /// There is no whole request with us, nor an answer on its way.
-    pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::ReadingHead)
+    /// Nothing goes on before the client sends more, or reads what it was sent.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        let has_no_request = matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::ReadingHead);
+        has_no_request || self.upload_is_wanted() || self.is_unread.get()
     }
 
     /// When what is going on has gone on too long; `None` while it has its own bounds.
@@ -166,7 +170,12 @@ impl Pulse {
         if turn != self.turn.get() || !matches!(self.upload.get(), UploadState::Open | UploadState::Wanted) {
             return;
         }
-        self.upload.set(state);
+        let before = self.upload.replace(state);
+        match state {
+            UploadState::Wanted if before == UploadState::Wanted => {}
+            UploadState::Wanted => self.idleness.begin(Instant::now()),
+            _ => self.idleness.end(),
+        }
         if state == UploadState::Open {
             self.moved.set(Instant::now());
         }
@@ -204,6 +213,16 @@ impl Pulse {
 
     pub(crate) fn bytes_written(&self) {
         self.moved.set(Instant::now());
+        if self.is_unread.replace(false) {
+            self.idleness.end();
+        }
+    }
+
+    /// The client has not read enough for more to be written.
+    pub(crate) fn write_is_blocked(&self) {
+        if !self.is_unread.replace(true) {
+            self.idleness.begin(Instant::now());
+        }
     }
 
     /// hyper flushes the socket only when its own buffer is empty: then a written answer is out.

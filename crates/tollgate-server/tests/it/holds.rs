@@ -43,6 +43,36 @@ fn unfinished_heads_hold_no_place_that_another_needs() {
     }
 }
 
+/// Uploads that trickle, and answers that nobody reads, held their places for as long as they moved a byte a minute.
+#[test]
+fn whoever_keeps_us_waiting_holds_no_place_that_another_needs() {
+    let upstream = Upstream::new(|wire, _| {
+        while let Some(request) = wire.request() {
+            match request.head.starts_with("GET /big") {
+                true => wire.write(&ok(&"x".repeat(16 << 20))),
+                false => wire.write(&ok("small")),
+            }
+        }
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.limits.connections = 4;
+    let proxy = setup.start();
+    let mut waiting: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
+    for wire in &waiting[..2] {
+        wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nab");
+    }
+    for wire in &waiting[2..] {
+        wire.write("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    thread::sleep(Duration::from_millis(500)); // until the uploads are read and the answers fill the sockets
+    let mut others: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
+    for wire in &mut others {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(wire.answer().status, 200);
+    }
+    waiting.clear();
+}
+
 #[test]
 fn a_graceful_end_lets_a_head_that_has_begun_be_finished() {
     let proxy = Setup::alone().start();
