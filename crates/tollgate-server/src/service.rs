@@ -48,8 +48,15 @@ pub(crate) async fn answer(
         }
         None => allow_here(upload, &pulse).await,
     };
-    let answered = forwarded.as_ref().map_or(Answered::ByUs, |response| Answered::Status(response.status().as_u16()));
-    let Ok(()) = gate.front.limiter.settle(&decision, answered).await;
+    // Whoever leaves before the answer stays charged.
+    let answered = match &forwarded {
+        Ok(response) => Some(Answered::Status(response.status().as_u16())),
+        Err(failure) if failure.is_the_clients() => None,
+        Err(_) => Some(Answered::ByUs),
+    };
+    if let Some(answered) = answered {
+        let Ok(()) = gate.front.limiter.settle(&decision, answered).await;
+    }
     let mut response = forwarded.unwrap_or_else(|failure| {
         gate.complain(failure);
         response::failed(failure, &pulse)

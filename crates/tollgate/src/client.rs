@@ -60,6 +60,13 @@ pub struct TrustedProxy {
     pub vouches: Vec<String>,
 }
 
+impl TrustedProxy {
+    /// Whether it is believed in a header, whose name is in lower case.
+    pub(crate) fn speaks_in(&self, header: &str) -> bool {
+        self.header == header || self.vouches.iter().any(|name| name == header)
+    }
+}
+
 impl Proxies {
     /// Trusts these, in this order.
     pub fn new(entries: Vec<TrustedProxy>) -> Self {
@@ -96,11 +103,11 @@ impl Proxies {
         self.entries.iter().find(|entry| entry.from.contains(peer)).map(|entry| entry.header.as_str())
     }
 
-    /// Whether a header counts when this client sends it: one that some proxy vouches for, from those proxies alone.
+    /// Whether a header counts when this client sends it: one in which some proxy speaks or for which it vouches, from
+    /// those proxies alone.
     pub(crate) fn believes(&self, client: &Client, header: &str) -> bool {
-        let mut vouching =
-            self.entries.iter().filter(|entry| entry.vouches.iter().any(|name| name == header)).peekable();
-        vouching.peek().is_none() || client.peer.is_some_and(|peer| vouching.any(|entry| entry.from.contains(peer)))
+        let mut speaking = self.entries.iter().filter(|entry| entry.speaks_in(header)).peekable();
+        speaking.peek().is_none() || client.peer.is_some_and(|peer| speaking.any(|entry| entry.from.contains(peer)))
     }
 
     /// The headers, in lower case, that an adapter removes before it passes this client's request on: what only a

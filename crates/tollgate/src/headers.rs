@@ -146,7 +146,8 @@ impl Decision {
     fn numbers(&self, set: &NumberHeaders, existing: &dyn Headers, lines: &mut Vec<HeaderLine>) {
         let denied = self.verdict() == Verdict::Deny;
         let Some(shown) = self.shown_of(|rule| rule.dialects.contains(set.dialect)) else { return };
-        if (set.only_on_denial && !denied) || !is_stricter(&shown, set, existing) {
+        let is_silent = set.only_on_denial && shown.outcome.verdict == Verdict::Allow;
+        if is_silent || !is_stricter(&shown, set, existing) {
             return;
         }
         let mut replace = |name, value: u64| lines.push(HeaderLine { name, value: value.to_string(), replaces: true });

@@ -37,7 +37,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// Names that are none or not unique (ignoring case), too many rules, or too many charges on every request.
+    /// Names that are none or not unique (ignoring case), a rule in shadow that counts by status, too many rules, or too many charges on every request.
     pub fn new(
         proxies: Proxies,
         user: Option<Source>,
@@ -49,6 +49,10 @@ impl Policy {
         }
         if let Some(rule) = rules.iter().find(|rule| !is_rule_name(&rule.name)) {
             return Err(PolicyError::BadName(rule.name.clone()));
+        }
+        let counts_in_shadow = |rule: &&Rule| rule.mode == Mode::Shadow && rule.count != Count::All;
+        if let Some(rule) = rules.iter().find(counts_in_shadow) {
+            return Err(PolicyError::CountsInShadow(rule.name.clone()));
         }
         let mut names: Vec<String> = rules.iter().map(|rule| rule.name.to_ascii_lowercase()).collect();
         names.sort_unstable();
@@ -136,6 +140,8 @@ pub enum PolicyError {
     TooManyRules(usize),
     /// A name that headers, keys and logs could not carry.
     BadName(String),
+    /// A rule in shadow that counts by status: nothing is given back to it.
+    CountsInShadow(String),
     /// Two rules with one name, ignoring case.
     NameTwice(String),
     /// More than [`MAX_CHARGES`] on every request.
@@ -147,6 +153,7 @@ impl fmt::Display for PolicyError {
         match self {
             Self::TooManyRules(n) => write!(f, "{n} rules, expected at most {MAX_RULES}"),
             Self::BadName(name) => write!(f, "rule name {name:?}: expected {RULE_NAME}"),
+            Self::CountsInShadow(name) => write!(f, "rule {name}: a rule in shadow cannot count by status"),
             Self::NameTwice(name) => write!(f, "two rules are named {name:?}, expected unique names (ignoring case)"),
             Self::TooManyCharges(n) => {
                 write!(f, "every request would be charged to {n} quotas, expected at most {MAX_CHARGES}")

@@ -14,6 +14,8 @@ pub use parse::LimitError;
 
 /// The most a limit may allow in its window, and the largest burst: 10¹².
 pub const MAX_AMOUNT: u64 = 1_000_000_000_000;
+/// The most limits one limit string may hold: no request is charged for more.
+pub const MAX_LIMITS: usize = 64;
 /// The longest window, and the longest refill of a full burst: 100 years of 365 days.
 pub const MAX_WINDOW: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The largest `sliding-log` amount: it remembers every charge, and memory is bounded.

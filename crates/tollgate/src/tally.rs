@@ -4,8 +4,8 @@ use std::{collections::HashMap, hash::Hash};
 
 use crate::{algorithm::Verdict, clock::Timestamp, decision::Decision, key::Key};
 
-/// How many keys are watched for each rule. A key that makes up more than one in so many of a rule's denials is never
-/// missed.
+/// How many keys are watched for each rule. A key that makes up more than one in so many of the denials that one
+/// tally counted is not missed by it.
 const WATCHED: usize = 256;
 
 /// Counts decisions: how many each rule saw and denied, and whom it denied most.
@@ -102,7 +102,8 @@ impl<T: Clone + Eq + Hash + Ord> Frequent<T> {
         }
     }
 
-    /// The items with how often they came, most first. A count can be too high by at most one in 256 of all.
+    /// The items with how often they came, most first. A count can be too high by one in 256 of all, and by one more for
+    /// what was merged.
     pub fn most(&self) -> Vec<(&T, u64)> {
         let mut items: Vec<_> = self.counts.iter().map(|(item, count)| (item, *count)).collect();
         items.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));

@@ -42,6 +42,11 @@ impl Subnets {
         self.longest(address).is_some()
     }
 
+    /// The same of somebody who may have no address: only everybody holds him.
+    pub(crate) fn longest_of(&self, address: Option<IpAddr>) -> Option<Subnet> {
+        address.map_or(self.all.then_some(Subnet::All), |address| self.longest(address))
+    }
+
     /// The entry with the longest prefix that holds an address.
     pub fn longest(&self, address: IpAddr) -> Option<Subnet> {
         let net = match address.to_canonical() {

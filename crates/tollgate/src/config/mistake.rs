@@ -36,10 +36,10 @@ impl Mistake {
     /// `source` is the text that was read. The last line has no line break.
     ///
     /// ```text
-    /// tollgate.yaml:7:12: limit "5/fortnight": expected a unit (second, minute, hour, day, month)
-    ///   7 |     limit: 5/fortnight
+    /// tollgate.yaml:7:12: count: expected all or a map, found a list
+    ///   7 |     count: [401]
     ///     |            ^
-    ///   help: two weeks are 14 days
+    ///   help: write { status: [401] }
     /// ```
     pub fn render(&self, file_name: &str, source: &str) -> String {
         let Self { line, column, .. } = self;

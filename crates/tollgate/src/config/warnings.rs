@@ -82,6 +82,5 @@ fn claims_of_clients(read: &ReadRule, context: &Context<'_>) -> Option<String> {
 }
 
 fn is_vouched(name: &HeaderName, context: &Context<'_>) -> bool {
-    let mut vouched = context.proxies.entries().iter().flat_map(|proxy| &proxy.vouches);
-    vouched.any(|vouched| vouched == name.lower())
+    context.proxies.entries().iter().any(|proxy| proxy.speaks_in(name.lower()))
 }

@@ -92,7 +92,7 @@ impl Conditions {
             fitted.route = Some(patterns.iter().find(fits)?.as_str());
         }
         if let Some(subnets) = &self.client {
-            fitted.subnet = Some(subnets.longest(seen.client.address()?)?);
+            fitted.subnet = Some(subnets.longest_of(seen.client.address())?);
         }
         self.others_fit(seen).then_some(fitted)
     }

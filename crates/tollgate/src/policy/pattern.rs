@@ -44,7 +44,7 @@ impl Pattern {
                 None => Test::Exact(text.into()),
                 Some(0) if text == "*" => Test::Anything,
                 Some(at) if at == text.len() - 1 => Test::StartsWith(text[..at].into()),
-                Some(_) => Test::Regex(regex(&glob(text.as_bytes(), ".*", ".*"))?),
+                Some(_) => Test::Regex(regex(&of_bytes(&glob(text.as_bytes(), ".*", ".*")))?),
             },
         };
         Ok(Self { text: text.to_owned(), test })
@@ -147,8 +147,10 @@ fn path_test(text: &[u8]) -> Result<Test, PatternError> {
         (_, b"**" | b"/**") => Test::Anything,
         (_, [b'*', b'*', end @ ..]) if !end.contains(&b'*') => Test::EndsWith(end.into()),
         (Some(at), [below @ .., b'/', b'*', b'*']) if at == below.len() + 1 => Test::Below(below.into()),
-        (_, [below @ .., b'/', b'*', b'*']) => Test::Regex(regex(&format!("{}(?:/.*)?", glob(below, "[^/]*", ".*")))?),
-        _ => Test::Regex(regex(&glob(text, "[^/]*", ".*"))?),
+        (_, [below @ .., b'/', b'*', b'*']) => {
+            Test::Regex(regex(&of_bytes(&format!("{}(?:/.*)?", glob(below, "[^/]*", ".*"))))?)
+        }
+        _ => Test::Regex(regex(&of_bytes(&glob(text, "[^/]*", ".*")))?),
     })
 }
 
@@ -168,7 +170,11 @@ fn glob(text: &[u8], star: &str, double_star: &str) -> String {
             (byte, _) => expression.push_str(&format!("\\x{byte:02X}")),
         }
     }
-    // A glob knows bytes, not characters: a path can hold any.
+    expression
+}
+
+/// A glob knows bytes, not characters: a path can hold any, line feeds too.
+fn of_bytes(expression: &str) -> String {
     format!("(?s-u:{expression})")
 }
 

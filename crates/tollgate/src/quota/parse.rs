@@ -3,9 +3,12 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::{
-    MAX_AMOUNT, MAX_WINDOW, Unit,
+    MAX_AMOUNT, MAX_LIMITS, MAX_WINDOW, Unit,
     limit::{Limit, Limits},
 };
+
+/// As many milliseconds as the longest window has: no window holds more of any unit.
+const MAX_UNITS: u64 = 100 * 365 * 86_400_000;
 
 /// Every spelling of a unit.
 const UNITS: [(&str, Unit); 30] = [
@@ -52,6 +55,9 @@ impl FromStr for Limits {
         }
         let mut limits = vec![limit(&mut cursor)?];
         while cursor.symbol(&[',', ';', '|']) {
+            if limits.len() == MAX_LIMITS {
+                return Err(cursor.expected(format!("at most {MAX_LIMITS} limits")));
+            }
             limits.push(limit(&mut cursor)?);
         }
         let has_burst = limits.last().is_some_and(|limit| limit.burst.is_some());
@@ -68,7 +74,7 @@ fn limit(cursor: &mut Cursor<'_>) -> Result<Limit, LimitError> {
     cursor.skip_space();
     let window_at = cursor.at;
     let n = match cursor.rest().starts_with(|c: char| c.is_ascii_digit()) {
-        true => cursor.number("a number of units", 1, MAX_AMOUNT)?,
+        true => cursor.number("a number of units", 1, MAX_UNITS)?,
         false => 1,
     };
     let unit = cursor.unit()?;

@@ -213,14 +213,20 @@ pub(crate) fn as_sent(path: &[u8]) -> Vec<u8> {
     sent
 }
 
-/// A path pattern read as paths are, wildcards left alone: decoded, slashes merged, no final slash; with its encoded
-/// slashes as slashes, and, if it has any, also as they are.
+/// The ways to read a path pattern as paths are, wildcards left alone: decoded, slashes merged, no final slash. With its
+/// encoded slashes as slashes, and, if it has any, also as they are; and, if it ends in a segment that can be empty, also
+/// without that, since a path's final slash is ignored. An encoded `*` is no wildcard, so it stays encoded, and a path's
+/// does not fit it.
 pub(crate) fn fold_pattern(pattern: &str) -> SmallVec<[Vec<u8>; 1]> {
-    let mut folds = SmallVec::new();
-    folds.push(fold(decode(pattern.as_bytes())));
+    let mut folds: SmallVec<[Vec<u8>; 1]> = SmallVec::new();
+    folds.push(fold(decode_but(pattern.as_bytes(), |byte| byte == b'*')));
     if has_encoded_slash(pattern.as_bytes()) {
-        folds.push(fold(decode_but(pattern.as_bytes(), |byte| byte == b'/')));
+        folds.push(fold(decode_but(pattern.as_bytes(), |byte| byte == b'*' || byte == b'/')));
     }
+    let may_end_empty = |fold: &Vec<u8>| fold.ends_with(b"/*") && fold.len() > 2;
+    let without_end: Vec<Vec<u8>> =
+        folds.iter().filter(|fold| may_end_empty(fold)).map(|fold| fold[..fold.len() - 2].to_vec()).collect();
+    folds.extend(without_end);
     folds
 }
 

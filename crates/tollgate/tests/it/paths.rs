@@ -172,6 +172,12 @@ fn no_router_that_undoes_a_part_is_fooled() {
     limited("/api/**", "/%2e/api//../zz/.."); // nginx with merge_slashes off climbs out of an empty segment
     limited("/api/**", "/cheap/../api//../cheap/x");
     limited("/api/login", "/api%2flogin;a%2fb"); // Tomcat drops parameters before it decodes slashes
+    limited("/v1/*/**", "//v1/x/%0A"); // a line feed is nothing that a plain dot fits
+    limited("/v1/*/**", "/%761/x/%FF");
+    limited("/v1/*", "//v1/");
+    limited("/v1/*", "/%761/");
+    check("/files/%2A", "/files/x", false);
+    check("/files/%2A", "/files/%2A", true);
 
     let source = "rules: [{ name: r, except: [{ path: /cheap/** }], limit: 0/hour }]";
     for sneaky in
