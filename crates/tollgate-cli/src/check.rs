@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) fn run(check: &Check) -> Result<(), Failure> {
     let (text, result) = match (load::policy_file(&check.file)?, check.output) {
-        (Ok(loaded), Output::Human) => (human(&loaded, &check.file.display().to_string()), Ok(())),
+        (Ok(loaded), Output::Human) => (human(&loaded), Ok(())),
         (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded)), Ok(())),
         (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.shown)),
         (Err(Mistaken { mistakes, .. }), Output::Json) => {
@@ -31,9 +31,9 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
     result
 }
 
-fn human(loaded: &Loaded, name: &str) -> String {
+fn human(loaded: &Loaded) -> String {
     let policy = &loaded.config.policy;
-    let mut text = format!("{name}: {}\n", describe::count_of_rules(policy));
+    let mut text = format!("{}: {}\n", loaded.source.name, describe::count_of_rules(policy));
     text.push_str(&describe::surroundings(&loaded.config));
     for rule in policy.rules() {
         text.push('\n');
@@ -41,14 +41,15 @@ fn human(loaded: &Loaded, name: &str) -> String {
     }
     for warning in &loaded.warnings {
         text.push('\n');
-        text.push_str(warning);
+        text.push_str(&loaded.source.show(warning));
         text.push('\n');
     }
     text
 }
 
 fn meaning(loaded: &Loaded) -> serde_json::Value {
-    json!({ "rules": loaded.config.policy.rules().iter().map(rule).collect::<Vec<_>>() })
+    let warnings: Vec<_> = loaded.warnings.iter().map(PlacedMistake::from).collect();
+    json!({ "rules": loaded.config.policy.rules().iter().map(rule).collect::<Vec<_>>(), "warnings": warnings })
 }
 
 fn rule(rule: &Rule) -> serde_json::Value {

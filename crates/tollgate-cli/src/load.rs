@@ -16,14 +16,28 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// A policy file that was understood.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    /// What looks wrong in it, ready to be shown.
-    pub(crate) warnings: Vec<String>,
+    /// What looks wrong in it.
+    pub(crate) warnings: Vec<Mistake>,
+    /// Its name and text, to show a warning in its place.
+    pub(crate) source: Source,
 }
 
 /// A policy file that was not.
 pub(crate) struct Mistaken {
     pub(crate) mistakes: Vec<Mistake>,
     pub(crate) shown: String,
+}
+
+/// A text that mistakes point into.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    text: String,
+}
+
+impl Source {
+    pub(crate) fn show(&self, mistake: &Mistake) -> String {
+        mistake.render(&self.name, &self.text)
+    }
 }
 
 /// Reads a file that must be right.
@@ -34,34 +48,35 @@ pub(crate) fn config(path: &Path) -> Result<Loaded, Failure> {
 /// Reads a file, or standard input for `-`.
 pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failure> {
     let name = path.display().to_string();
-    let source = read_text(path).map_err(|why| Failure::Wrong(format!("error: {name}: {why}")))?;
-    let file = |relative: &str| {
+    let text = if path == Path::new("-") { read_text(io::stdin()) } else { read_file(path) };
+    let text = text.map_err(|why| Failure::Wrong(format!("error: {name}: {why}")))?;
+    let source = Source { name, text };
+    let named_file = |relative: &str| {
         let beside = path.parent().unwrap_or(Path::new("")).join(relative);
         // A pipe could keep us waiting for ever, and a device has no end.
         if beside.exists() && !beside.is_file() {
             return Err("not a regular file".to_owned());
         }
-        read_text(&beside)
+        read_file(&beside)
     };
-    let surroundings = Surroundings { file: &file, variable: &|name| std::env::var(name).ok() };
-    let show = |mistakes: &[Mistake]| mistakes.iter().map(|mistake| mistake.render(&name, &source)).collect::<Vec<_>>();
-    Ok(match read(&source, &surroundings) {
-        Ok((config, warnings)) => Ok(Loaded { config, warnings: show(&warnings) }),
+    let surroundings = Surroundings { file: &named_file, variable: &|name| std::env::var(name).ok() };
+    Ok(match read(&source.text, &surroundings) {
+        Ok((config, warnings)) => Ok(Loaded { config, warnings, source }),
         Err(mistakes) => {
             let errors = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
             let plural = if errors == 1 { "" } else { "s" };
-            let shown = format!("{}\n\n{name}: {errors} mistake{plural}", show(&mistakes).join("\n\n"));
+            let shown = mistakes.iter().map(|mistake| source.show(mistake)).collect::<Vec<_>>().join("\n\n");
+            let shown = format!("{shown}\n\n{}: {errors} mistake{plural}", source.name);
             Err(Mistaken { mistakes, shown })
         }
     })
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
-    let reader: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(path).map_err(|error| reason(&error))?)
-    };
+fn read_file(path: &Path) -> Result<String, String> {
+    read_text(File::open(path).map_err(|error| reason(&error))?)
+}
+
+fn read_text(reader: impl Read) -> Result<String, String> {
     let mut text = String::new();
     let read = reader.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| reason(&error))?;
     if u64::try_from(read).is_ok_and(|read| read > MAX_FILE_BYTES) {

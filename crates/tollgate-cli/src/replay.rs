@@ -32,9 +32,9 @@ use crate::{
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
 pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
-    let Loaded { config, warnings } = load::config(&replay.file)?;
-    for warning in warnings {
-        eprintln!("{warning}\n");
+    let Loaded { config, warnings, source } = load::config(&replay.file)?;
+    for warning in &warnings {
+        eprintln!("{}\n", source.show(warning));
     }
     let hand = ManualClock::default();
     let store = MemoryStore::new(config.counters, hand.clone().into());
@@ -94,10 +94,10 @@ impl Run {
             if read.with_context(|| name.to_owned())? == 0 {
                 break;
             }
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let recorded = whole(&line).and_then(Recorded::read);
+            let recorded = match whole(&line) {
+                Ok(line) if line.trim_ascii().is_empty() => continue,
+                line => line.and_then(Recorded::read),
+            };
             let recorded = recorded.map_err(|error| Failure::Wrong(format!("error: {name}:{number}: {error:#}")))?;
             self.one(&recorded, &mut show)?;
             self.progress.report(self.summary.requests);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use tollgate::{
     clock::Clock,
-    config::{Config, Listener},
+    config::{Config, Listener, NO_UPSTREAM},
     key::Part,
     limiter::Limiter,
     policy::{Policy, Rule},
@@ -36,11 +36,10 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
 }
 
 fn start(serve: &Serve) -> Result<Server, Failure> {
-    let (loaded, source) = match &serve.limit {
-        Some(limits) => (from_flags(limits, &serve.by)?, "--limit".to_owned()),
-        None => from_file(serve.file.as_deref())?,
+    let (mut config, warnings, source) = match &serve.limit {
+        Some(limits) => (from_flags(limits, &serve.by)?, Vec::new(), "--limit".to_owned()),
+        None => from_file(serve)?,
     };
-    let Loaded { mut config, warnings } = loaded;
     listen_where_told(&mut config.listeners, serve, &source)?;
 
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
@@ -70,28 +69,31 @@ fn make_room_for_connections(listeners: &[Listener]) {
     }
 }
 
-fn from_file(named: Option<&Path>) -> Result<(Loaded, String), Failure> {
-    let file = named.unwrap_or(Path::new(DEFAULT_FILE));
-    if named.is_none() && !file.exists() {
+/// What the file says, what looks wrong in it, and its name.
+fn from_file(serve: &Serve) -> Result<(Config, Vec<String>, String), Failure> {
+    let file = serve.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    if serve.file.is_none() && !file.exists() {
         let why = format!("error: no {DEFAULT_FILE} here: name a policy file, or give one rule with --limit 5/minute");
         return Err(Failure::Wrong(why));
     }
-    Ok((load::config(file)?, file.display().to_string()))
+    let Loaded { config, warnings, source } = load::config(file)?;
+    // The server says it of each listener that has none, and --upstream can have given one.
+    let warnings = warnings.iter().filter(|warning| warning.message != NO_UPSTREAM);
+    Ok((config, warnings.map(|warning| source.show(warning)).collect(), source.name))
 }
 
 /// The one rule, `default`, that the flags make.
-fn from_flags(limits: &Limits, by: &[Part]) -> Result<Loaded, Failure> {
+fn from_flags(limits: &Limits, by: &[Part]) -> Result<Config, Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::Wrong(format!("error: --limit: {error}"));
     let mut rule = Rule::new("default", limits, None).map_err(|error| wrong(&error))?;
-    if let Some(part) = by.iter().find(|part| matches!(part, Part::Subnet | Part::User)) {
+    if let Some(part) = by.iter().find(|part| matches!(part, Part::Subnet | Part::User | Part::Route)) {
         return Err(Failure::Wrong(format!("error: --by {part}: needs a policy file, which says what that is")));
     }
     if !by.is_empty() {
         rule.by = by.to_vec();
     }
     let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule]).map_err(|error| wrong(&error))?;
-    let config = Config { listeners: vec![Listener::new(DEFAULT_ADDRESS)], policy, counters: DEFAULT_COUNTERS };
-    Ok(Loaded { config, warnings: Vec::new() })
+    Ok(Config { listeners: vec![Listener::new(DEFAULT_ADDRESS)], policy, counters: DEFAULT_COUNTERS })
 }
 
 /// Lets `--listen` and `--upstream` have their way with the one listener there is, or make it.

@@ -37,7 +37,7 @@ mod warnings;
 
 use std::fmt;
 
-pub use listener::{Listener, ListenerLimits, Timeouts, Upstream, UpstreamError};
+pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, Timeouts, Upstream, UpstreamError};
 pub use mistake::{Mistake, Severity};
 
 use self::{

@@ -33,8 +33,8 @@ struct Line<'a> {
     method: Option<Text<'a>>,
     #[serde(borrow)]
     path: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    headers: HeaderFields<'a>,
+    #[serde(borrow)]
+    headers: Option<HeaderFields<'a>>,
     status: Option<u16>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Recorded<'a> {
             peer,
             method: method.map_or(Cow::Borrowed("GET"), |method| method.0),
             path,
-            headers,
+            headers: headers.unwrap_or_default(),
         })
     }
 

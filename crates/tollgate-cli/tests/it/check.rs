@@ -61,6 +61,7 @@ rules:
     assert_eq!(rule["quotas"], json!([quota]));
     assert_eq!(meaning["rules"][1]["quotas"], json!([]));
     assert_eq!(meaning["rules"][1]["by"], json!([]));
+    assert_eq!(meaning["warnings"], json!([]));
 }
 
 #[test]
@@ -96,6 +97,9 @@ rules:
     let file =
         File::new("policy.yaml", "rules: [ { name: a, match: { client: { file: gone.txt } }, limit: 5/minute } ]");
     run(&["check", file.path()]).exits(2).says("file \"gone.txt\": no such file");
+    // A file that is named is a file, whatever its name.
+    let odd = "rules: [ { name: a, match: { client: { file: '-' } }, limit: 5/minute } ]";
+    run_with_input(&["check", "-"], odd).exits(2).says("file \"-\": no such file");
     let file = file.and("gone.txt", "10.0.0.0/8\nnot an address\n");
     run(&["check", file.path()]).exits(2).says("line 2 has \"not an address\"");
 }

@@ -232,3 +232,19 @@ fn failures_are_given_back_to_rules_that_count_answers() {
         assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 502, "our own answer, so it does not count");
     }
 }
+
+/// Whoever breaks off in the middle of his request has had no answer, and stays charged: else nobody who does so is
+/// ever limited.
+#[test]
+fn a_client_that_breaks_off_stays_charged() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address);
+    let mut login = crate::rig::rule("login", "/login", "1/hour");
+    login.count = tollgate::policy::Count::Status(vec![401]);
+    setup.rules.push(login);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nnonsense\r\n");
+    assert_eq!(wire.answer().status, 400);
+    assert_eq!(proxy.ask("POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 429);
+}

@@ -90,6 +90,9 @@ impl fmt::Display for UpstreamError {
 
 impl std::error::Error for UpstreamError {}
 
+/// The warning about a listener without upstream, which a caller that has one all the same can leave out.
+pub const NO_UPSTREAM: &str = "no upstream: tollgate itself answers every allowed request with 200";
+
 const UPSTREAM: &str = "http://HOST:PORT without a path, such as http://127.0.0.1:5000";
 
 /// How long a listener waits for what.
@@ -160,8 +163,7 @@ fn listener(field: Field<'_>) -> Option<Listener> {
     let upstream = match upstream {
         Some(upstream) => Some(upstream?),
         None => {
-            let why = "no upstream: tollgate itself answers every allowed request with 200";
-            field.mistakes.warn(field.place(), why);
+            field.mistakes.warn(field.place(), NO_UPSTREAM);
             None
         }
     };
