@@ -1,10 +1,13 @@
 //! Measurements, each beside a peer in the same minute. Lines that a script can read come last: `NAME VALUE`.
 //!
 //! ```text
-//! cargo run --release -p benches -- proxy     # beside nginx with limit_req; needs nginx and wrk
-//! cargo run --release -p benches -- replay    # requests a second of `tollgate replay`
+//! cargo run --release -p benches -- decisions [--quick]        # the store beside governor and throttlecrab
+//! cargo run --release -p benches -- decisions --part str24_1m  # one part of that
+//! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
+//! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
 
+mod decisions;
 mod proxy;
 mod replay;
 
@@ -12,12 +15,18 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, bail, ensure};
 
+use self::decisions::Extent;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["decisions"] => decisions::run(Extent::Full),
+        ["decisions", "--quick"] => decisions::run(Extent::Quick),
+        ["decisions", "--part", part] => decisions::run_part(part, Extent::Full),
+        ["decisions", "--part", part, "--quick"] => decisions::run_part(part, Extent::Quick),
         ["proxy"] => proxy::run(),
         ["replay"] => replay::run(),
-        _ => bail!("expected one of: proxy, replay"),
+        _ => bail!("expected one of: decisions [--part PART] [--quick], proxy, replay"),
     }
 }
 
