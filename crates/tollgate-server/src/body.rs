@@ -1,5 +1,5 @@
 //! Bodies on their way: the request's towards the upstream, the answer's towards the client. Neither is ever held,
-//! each passes frame by frame and is felt in the connection's pulse.
+//! each passes frame by frame, and is noted in the connection's activity.
 
 use std::{
     pin::Pin,
@@ -13,26 +13,26 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::{
+    activity::{Activity, UploadState},
     drain,
     failure::Failure,
     gate::Gate,
     pool::Connection,
-    pulse::{Pulse, UploadState},
     request::Arrived,
 };
 
 /// The body of a client's request, on its way to the upstream or to nowhere.
 pub(crate) struct Upload {
     incoming: Incoming,
-    pulse: Rc<Pulse>,
-    /// By which the pulse knows it; `None` without a body.
+    activity: Rc<Activity>,
+    /// By which the activity knows it; `None` without a body.
     turn: Option<u64>,
 }
 
 impl Upload {
-    pub(crate) fn new(incoming: Incoming, pulse: Rc<Pulse>) -> Self {
-        let turn = if incoming.is_end_stream() { None } else { Some(pulse.open_upload()) };
-        Self { incoming, pulse, turn }
+    pub(crate) fn new(incoming: Incoming, activity: Rc<Activity>) -> Self {
+        let turn = if incoming.is_end_stream() { None } else { Some(activity.open_upload()) };
+        Self { incoming, activity, turn }
     }
 
     /// Nobody will read this body. What there is of it is dropped while the connection lives on, if it ends soon;
@@ -52,7 +52,7 @@ impl Upload {
 
     fn note(&self, state: UploadState) {
         if let Some(turn) = self.turn {
-            self.pulse.note_upload(turn, state);
+            self.activity.note_upload(turn, state);
         }
     }
 
@@ -99,28 +99,28 @@ impl Drop for Upload {
 /// The body of an answer to a client.
 pub(crate) struct ResponseBody {
     content: Content,
-    pulse: Rc<Pulse>,
+    activity: Rc<Activity>,
 }
 
 impl ResponseBody {
     /// A body of our own.
-    pub(crate) fn whole(bytes: impl Into<Bytes>, pulse: &Rc<Pulse>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Bytes>, activity: &Rc<Activity>) -> Self {
         let bytes: Bytes = bytes.into();
-        Self::new(Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), pulse)
+        Self::new(Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), activity)
     }
 
     /// The upstream's, whose connection can serve another request when this one is through.
-    pub(crate) fn streamed(incoming: Incoming, lease: Lease, pulse: &Rc<Pulse>) -> Self {
+    pub(crate) fn streamed(incoming: Incoming, lease: Lease, activity: &Rc<Activity>) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
-            return Self::whole(Bytes::new(), pulse);
+            return Self::whole(Bytes::new(), activity);
         }
-        Self::new(Content::Streamed { incoming, lease: Some(lease) }, pulse)
+        Self::new(Content::Streamed { incoming, lease: Some(lease) }, activity)
     }
 
-    fn new(content: Content, pulse: &Rc<Pulse>) -> Self {
-        pulse.begin_answering();
-        Self { content, pulse: Rc::clone(pulse) }
+    fn new(content: Content, activity: &Rc<Activity>) -> Self {
+        activity.begin_answering();
+        Self { content, activity: Rc::clone(activity) }
     }
 }
 
@@ -161,7 +161,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.pulse.answer_written();
+        self.activity.answer_written();
     }
 }
 

@@ -24,53 +24,53 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    activity::{Activity, Phase},
     body::ResponseBody,
-    crowd::Leave,
+    client_stream::ClientStream,
     drain,
-    felt::Felt,
     gate::Gate,
-    pulse::{Phase, Pulse},
+    open_connections::Leave,
     service, upgrade,
 };
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _alive: mpsc::Sender<()>) {
-    let Some(mut place) = gate.front.crowd.enter() else { return };
+    let Some(mut place) = gate.front.open_connections.enter() else { return };
     // Answers are written whole, so waiting for more to send with them only delays them. An error shows up on reading.
     let _ = stream.set_nodelay(true);
-    let pulse = Rc::new(Pulse::new(gate.front.listener.timeouts, place.idleness()));
+    let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
-        let (gate, pulse) = (Rc::clone(&gate), Rc::clone(&pulse));
+        let (gate, activity) = (Rc::clone(&gate), Rc::clone(&activity));
         let peer = peer.ip().to_canonical();
-        let io = TokioIo::new(Felt::new(stream, Rc::clone(&pulse)));
+        let io = TokioIo::new(ClientStream::new(stream, Rc::clone(&activity)));
         builder(&gate).serve_connection(
             io,
-            service_fn(move |request| service::answer(Rc::clone(&gate), Rc::clone(&pulse), peer, request)),
+            service_fn(move |request| service::answer(Rc::clone(&gate), Rc::clone(&activity), peer, request)),
         )
     };
 
-    let end = drive(&mut http, &pulse, &mut place.asked_to_leave).await;
+    let end = drive(&mut http, &activity, &mut place.asked_to_leave).await;
     let parts = http.into_parts();
     let client = parts.io.into_inner();
     match end {
         End::Done(result) => {
-            if let Some(upstream) = pulse.take_upgrade() {
-                return upgrade::relay(client, parts.read_buf, upstream, &pulse, gate.front.listener.timeouts.idle)
+            if let Some(upstream) = activity.take_upgrade() {
+                return upgrade::relay(client, parts.read_buf, upstream, &activity, gate.front.listener.timeouts.idle)
                     .await;
             }
             if let Err(error) = &result {
                 debug!(%peer, %error, "connection of {peer} ended early: {error}");
             }
-            if result.is_err() && pulse.needs_reset() {
+            if result.is_err() && activity.needs_reset() {
                 reset(client.stream);
-            } else if !matches!(pulse.phase(), Phase::Fresh | Phase::Idle) && !pulse.client_has_ended() {
+            } else if !matches!(activity.phase(), Phase::Fresh | Phase::Idle) && !activity.client_has_ended() {
                 drain::linger(client.stream).await;
             }
         }
-        End::Displaced => debug!(%peer, "connection of {peer} made room for another: {:?}", pulse.phase()),
+        End::Displaced => debug!(%peer, "connection of {peer} made room for another: {:?}", activity.phase()),
         End::Overdue => {
-            debug!(%peer, "connection of {peer} timed out: {:?}", pulse.phase());
-            if pulse.needs_reset() {
+            debug!(%peer, "connection of {peer} timed out: {:?}", activity.phase());
+            if activity.needs_reset() {
                 reset(client.stream);
             }
         }
@@ -94,8 +94,8 @@ enum End {
 /// Polls hyper, the request to leave, and the timer, which is set anew only where it would ring too late: on a busy
 /// connection that is hardly ever.
 async fn drive<S>(
-    http: &mut http1::Connection<TokioIo<Felt>, S>,
-    pulse: &Pulse,
+    http: &mut http1::Connection<TokioIo<ClientStream>, S>,
+    activity: &Activity,
     asked_to_leave: &mut oneshot::Receiver<Leave>,
 ) -> End
 where
@@ -110,28 +110,28 @@ where
                 return Poll::Ready(End::Done(result));
             }
             if !leaving && let Poll::Ready(leave) = Pin::new(&mut *asked_to_leave).poll(cx) {
-                if leave == Ok(Leave::ForAnother) && pulse.waits_for_client() {
+                if leave == Ok(Leave::ForAnother) && activity.waits_for_client() {
                     return Poll::Ready(End::Displaced);
                 }
                 leaving = true;
                 Pin::new(&mut *http).graceful_shutdown();
                 continue;
             }
-            ready!(poll_overdue(timer.as_mut(), pulse, cx));
-            if pulse.phase() != Phase::AwaitingAnswer || pulse.is_overdue() {
+            ready!(poll_overdue(timer.as_mut(), activity, cx));
+            if activity.phase() != Phase::AwaitingAnswer || activity.is_overdue() {
                 return Poll::Ready(End::Overdue);
             }
             // The service is waiting inside hyper; it will answer for the upstream.
-            pulse.set_overdue();
+            activity.set_overdue();
         }
     })
     .await
 }
 
 /// Ready when the phase's deadline has passed.
-fn poll_overdue(mut timer: Pin<&mut Sleep>, pulse: &Pulse, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_overdue(mut timer: Pin<&mut Sleep>, activity: &Activity, cx: &mut Context<'_>) -> Poll<()> {
     loop {
-        let deadline = pulse.deadline();
+        let deadline = activity.deadline();
         if let Some(deadline) = deadline
             && deadline < timer.deadline()
         {
@@ -151,7 +151,7 @@ fn builder(gate: &Gate) -> http1::Builder {
     let limits = &gate.front.listener.limits;
     let mut builder = http1::Builder::new();
     builder
-        // The pulse keeps this time, since between two requests another one applies.
+        // The activity keeps this time, since between two requests another one applies.
         .header_read_timeout(None)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(BUFFER_BYTES));

@@ -18,32 +18,32 @@ use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 
 use crate::{
+    activity::Activity,
     body::{Lease, ResponseBody},
     failure::Failure,
     gate::Gate,
     hop,
     outgoing::Outgoing,
     pool::{Connection, Pool},
-    pulse::Pulse,
 };
 
 /// Sends on a pooled connection if there is one. If that turns out to be stale, once more on a fresh one: always if the
 /// request was never sent, else only if sending it twice does no harm.
 pub(crate) async fn send(
     pool: &Pool,
-    pulse: &Pulse,
+    activity: &Activity,
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
     let Some(mut connection) = pool.take() else {
-        return Box::pin(send_fresh(pool, pulse, request)).await;
+        return Box::pin(send_fresh(pool, activity, request)).await;
     };
     let spare = spare_of(&request);
-    match send_once(&mut connection, pulse, request).await {
+    match send_once(&mut connection, activity, request).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, unsent }) => {
             match unsent.or(spare).filter(|_| failure == Failure::ClosedBeforeAnswer) {
                 // Boxed since it is rare, and would make room in the future of every request.
-                Some(request) => Box::pin(send_fresh(pool, pulse, request)).await,
+                Some(request) => Box::pin(send_fresh(pool, activity, request)).await,
                 None => Err(failure),
             }
         }
@@ -52,12 +52,12 @@ pub(crate) async fn send(
 
 async fn send_fresh(
     pool: &Pool,
-    pulse: &Pulse,
+    activity: &Activity,
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
-    pulse.begin_working();
+    activity.begin_working();
     let mut connection = pool.connect().await?;
-    match send_once(&mut connection, pulse, request).await {
+    match send_once(&mut connection, activity, request).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, .. }) => Err(failure),
     }
@@ -72,32 +72,34 @@ struct NoAnswer {
 /// Waits for the answer's head, or for the connection's timer to say that it has been too long.
 async fn send_once(
     connection: &mut Connection,
-    pulse: &Pulse,
+    activity: &Activity,
     request: Outgoing,
 ) -> Result<Response<Incoming>, NoAnswer> {
     if hop::lists(request.headers(), CONNECTION, "close") {
         connection.retire();
     }
-    pulse.begin_awaiting();
+    activity.begin_awaiting();
     let mut answer = pin!(connection.sender.try_send_request(request));
     poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
         Poll::Ready(Err(mut error)) => {
             let unsent = error.take_message();
-            Poll::Ready(Err(NoAnswer { failure: failed(pulse, &error.into_error()), unsent }))
+            Poll::Ready(Err(NoAnswer { failure: failed(activity, &error.into_error()), unsent }))
         }
-        Poll::Pending if pulse.is_overdue() => Poll::Ready(Err(NoAnswer { failure: overdue(pulse), unsent: None })),
+        Poll::Pending if activity.is_overdue() => {
+            Poll::Ready(Err(NoAnswer { failure: overdue(activity), unsent: None }))
+        }
         Poll::Pending => Poll::Pending,
     })
     .await
 }
 
-fn overdue(pulse: &Pulse) -> Failure {
-    if pulse.upload_is_wanted() { Failure::RequestStalled } else { Failure::FirstByteTimeout }
+fn overdue(activity: &Activity) -> Failure {
+    if activity.upload_is_wanted() { Failure::RequestStalled } else { Failure::FirstByteTimeout }
 }
 
-fn failed(pulse: &Pulse, error: &hyper::Error) -> Failure {
-    if pulse.upload_is_broken() {
+fn failed(activity: &Activity, error: &hyper::Error) -> Failure {
+    if activity.upload_is_broken() {
         Failure::RequestBroken
     } else if error.is_parse() {
         Failure::Nonsense
@@ -126,11 +128,11 @@ fn spare_of(request: &Outgoing) -> Option<Outgoing> {
 pub(crate) fn pass_on(
     (answer, connection): (Response<Incoming>, Connection),
     gate: &Rc<Gate>,
-    pulse: &Rc<Pulse>,
+    activity: &Rc<Activity>,
     wants_websocket: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch_protocols(answer, connection, pulse, wants_websocket);
+        return switch_protocols(answer, connection, activity, wants_websocket);
     }
     if !hop::is_plain_or_chunked(answer.headers()) {
         return Err(Failure::Nonsense);
@@ -141,7 +143,7 @@ pub(crate) fn pass_on(
     hop::strip(&mut head.headers, |_| false);
     // Each hop says its own version, whatever the upstream's is; hyper lowers it for a client of HTTP/1.0.
     head.version = Version::HTTP_11;
-    Ok(Response::from_parts(head, ResponseBody::streamed(incoming, lease, pulse)))
+    Ok(Response::from_parts(head, ResponseBody::streamed(incoming, lease, activity)))
 }
 
 /// Lets the answer's length be said once and by one framing; hyper writes it from the body where it knows it.
@@ -155,16 +157,16 @@ fn frame_anew(headers: &mut HeaderMap, incoming: &Incoming) {
 fn switch_protocols(
     answer: Response<Incoming>,
     connection: Connection,
-    pulse: &Rc<Pulse>,
+    activity: &Rc<Activity>,
     wants_websocket: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     if !wants_websocket || !hop::is_websocket(answer.headers()) {
         return Err(Failure::UnaskedUpgrade);
     }
-    pulse.arrange_upgrade(connection.leftover);
+    activity.arrange_upgrade(connection.leftover);
     let (mut head, _) = answer.into_parts();
     hop::strip(&mut head.headers, |_| false);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), pulse)))
+    Ok(Response::from_parts(head, ResponseBody::whole(Bytes::new(), activity)))
 }

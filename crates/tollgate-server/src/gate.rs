@@ -6,8 +6,8 @@ use tollgate::{config::Listener, limiter::Limiter};
 use tracing::{info, warn};
 
 use crate::{
-    crowd::Crowd,
     failure::{Complaints, Failure},
+    open_connections::OpenConnections,
     pool::Pool,
     watch::Watch,
 };
@@ -17,14 +17,14 @@ pub(crate) struct Front {
     pub(crate) listener: Listener,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) crowd: Arc<Crowd>,
+    pub(crate) open_connections: Arc<OpenConnections>,
     pub(crate) complaints: Complaints,
 }
 
 impl Front {
     pub(crate) fn new(listener: Listener, limiter: Arc<Limiter>, watch: Arc<Watch>) -> Self {
-        let crowd = Arc::new(Crowd::new(listener.limits.connections));
-        Self { listener, limiter, watch, crowd, complaints: Complaints::default() }
+        let open_connections = Arc::new(OpenConnections::new(listener.limits.connections));
+        Self { listener, limiter, watch, open_connections, complaints: Complaints::default() }
     }
 
     pub(crate) fn announce(&self, address: SocketAddr) {

@@ -32,11 +32,11 @@ mod server;
 mod signals;
 
 // A connection is let in and watched.
+mod activity;
+mod client_stream;
 mod connection;
-mod crowd;
-mod felt;
 mod gate;
-mod pulse;
+mod open_connections;
 
 // A request is read and decided.
 mod hop;

@@ -9,13 +9,13 @@ use http::{
 };
 use tollgate::{answer::Answer, decision::Decision, request::Headers};
 
-use crate::{body::ResponseBody, failure::Failure, pulse::Pulse, request::Refusal};
+use crate::{activity::Activity, body::ResponseBody, failure::Failure, request::Refusal};
 
 /// What the engine answers to a denied request.
-pub(crate) fn denied(answer: Answer, must_close: bool, pulse: &Rc<Pulse>) -> Response<ResponseBody> {
+pub(crate) fn denied(answer: Answer, must_close: bool, activity: &Rc<Activity>) -> Response<ResponseBody> {
     let Answer { status_code, headers, body, close } = answer;
     let status = StatusCode::from_u16(status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    let mut response = ours(status, body, pulse);
+    let mut response = ours(status, body, activity);
     for (name, value) in headers {
         append(response.headers_mut(), &name, value);
     }
@@ -26,22 +26,22 @@ pub(crate) fn denied(answer: Answer, must_close: bool, pulse: &Rc<Pulse>) -> Res
 }
 
 /// The answer to an allowed request where there is no upstream.
-pub(crate) fn allowed(pulse: &Rc<Pulse>) -> Response<ResponseBody> {
-    let mut response = ours(StatusCode::OK, "allowed\n", pulse);
+pub(crate) fn allowed(activity: &Rc<Activity>) -> Response<ResponseBody> {
+    let mut response = ours(StatusCode::OK, "allowed\n", activity);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 /// The answer to a request that is none. Where the next one begins is anybody's guess, so there is no next one.
-pub(crate) fn refused(refusal: Refusal, pulse: &Rc<Pulse>) -> Response<ResponseBody> {
-    let mut response = problem(refusal.status(), refusal.detail(), pulse);
+pub(crate) fn refused(refusal: Refusal, activity: &Rc<Activity>) -> Response<ResponseBody> {
+    let mut response = problem(refusal.status(), refusal.detail(), activity);
     announce_close(&mut response);
     response
 }
 
 /// The answer to an allowed request that the upstream did not answer.
-pub(crate) fn failed(failure: Failure, pulse: &Rc<Pulse>) -> Response<ResponseBody> {
-    let mut response = problem(failure.status(), failure.detail(), pulse);
+pub(crate) fn failed(failure: Failure, activity: &Rc<Activity>) -> Response<ResponseBody> {
+    let mut response = problem(failure.status(), failure.detail(), activity);
     if failure.is_the_clients() {
         announce_close(&mut response);
     }
@@ -59,19 +59,19 @@ pub(crate) fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
     }
 }
 
-fn problem(status: StatusCode, detail: &str, pulse: &Rc<Pulse>) -> Response<ResponseBody> {
+fn problem(status: StatusCode, detail: &str, activity: &Rc<Activity>) -> Response<ResponseBody> {
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
     // Every word of it is our own, and none needs escaping.
     let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#);
-    let mut response = ours(status, body, pulse);
+    let mut response = ours(status, body, activity);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn ours(status: StatusCode, body: impl Into<Bytes>, pulse: &Rc<Pulse>) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::whole(body, pulse));
+fn ours(status: StatusCode, body: impl Into<Bytes>, activity: &Rc<Activity>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(body, activity));
     *response.status_mut() = status;
     response
 }

@@ -175,7 +175,7 @@ impl Worker {
         }
 
         wait_for(&mut stage, Stage::Finishing).await;
-        let open: usize = fronts.iter().map(|front| front.crowd.dismiss()).sum();
+        let open: usize = fronts.iter().map(|front| front.open_connections.dismiss()).sum();
         if open > 0 {
             info!(connections = open, "finishing what is in flight on {open} connections");
         }

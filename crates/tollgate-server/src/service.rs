@@ -8,12 +8,12 @@ use tollgate::{algorithm::Verdict, decision::Decision, limiter::Answered};
 use tracing::debug;
 
 use crate::{
+    activity::Activity,
     body::{ResponseBody, Upload},
     failure::Failure,
     forward,
     gate::Gate,
     outgoing::{Introduction, outgoing},
-    pulse::Pulse,
     request::Arrived,
     response,
 };
@@ -21,32 +21,32 @@ use crate::{
 /// Answers one request of one connection.
 pub(crate) async fn answer(
     gate: Rc<Gate>,
-    pulse: Rc<Pulse>,
+    activity: Rc<Activity>,
     peer: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
-    pulse.begin_request(head.version);
-    let upload = Upload::new(body, Rc::clone(&pulse));
+    activity.begin_request(head.version);
+    let upload = Upload::new(body, Rc::clone(&activity));
     let proxies = gate.front.limiter.policy().proxies();
     let arrived = match Arrived::read(head, &upload, proxies) {
         Ok(arrived) => arrived,
-        Err(refusal) => return Ok(response::refused(refusal, &pulse)),
+        Err(refusal) => return Ok(response::refused(refusal, &activity)),
     };
     let decision = decide(&gate, peer, &arrived).await;
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
-        return Ok(response::denied(answer, must_close, &pulse));
+        return Ok(response::denied(answer, must_close, &activity));
     }
     let forwarded = match &gate.pool {
         Some(pool) => {
             let wants_websocket = arrived.wants_websocket;
             let introduction = Introduction { peer, client: decision.client(), proxies };
             let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
-            let sent = forward::send(pool, &pulse, outgoing).await;
-            sent.and_then(|answered| forward::pass_on(answered, &gate, &pulse, wants_websocket))
+            let sent = forward::send(pool, &activity, outgoing).await;
+            sent.and_then(|answered| forward::pass_on(answered, &gate, &activity, wants_websocket))
         }
-        None => allow_here(upload, &pulse).await,
+        None => allow_here(upload, &activity).await,
     };
     // Whoever leaves before the answer stays charged.
     let answered = match &forwarded {
@@ -59,7 +59,7 @@ pub(crate) async fn answer(
     }
     let mut response = forwarded.unwrap_or_else(|failure| {
         gate.complain(failure);
-        response::failed(failure, &pulse)
+        response::failed(failure, &activity)
     });
     response::add_limits(response.headers_mut(), &decision);
     Ok(response)
@@ -83,8 +83,8 @@ async fn decide(gate: &Gate, peer: IpAddr, arrived: &Arrived) -> Decision {
 }
 
 /// Without an upstream we are the end of the way, so the request is read to its end like anywhere else.
-async fn allow_here(mut upload: Upload, pulse: &Rc<Pulse>) -> Result<Response<ResponseBody>, Failure> {
-    pulse.begin_answering();
+async fn allow_here(mut upload: Upload, activity: &Rc<Activity>) -> Result<Response<ResponseBody>, Failure> {
+    activity.begin_answering();
     upload.read_to_end().await.map_err(|_| Failure::RequestBroken)?;
-    Ok(response::allowed(pulse))
+    Ok(response::allowed(activity))
 }

@@ -9,12 +9,18 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{felt::Felt, pool::Leftover, pulse::Pulse};
+use crate::{activity::Activity, client_stream::ClientStream, pool::Leftover};
 
 /// Joins a client with its upstream, beginning with what each has sent already.
-pub(crate) async fn relay(mut client: Felt, from_client: Bytes, upstream: Leftover, pulse: &Pulse, idle: Duration) {
+pub(crate) async fn relay(
+    mut client: ClientStream,
+    from_client: Bytes,
+    upstream: Leftover,
+    activity: &Activity,
+    idle: Duration,
+) {
     // Not idle like a connection between two requests, and not to be closed like one.
-    pulse.begin_working();
+    activity.begin_working();
     let Ok(parts) = upstream.await else { return };
     let (mut upstream, from_upstream) = (parts.io.into_inner(), parts.read_buf);
     let copying = async {
@@ -27,13 +33,13 @@ pub(crate) async fn relay(mut client: Felt, from_client: Bytes, upstream: Leftov
         result = copying => if let Err(error) = result {
             debug!(%error, "upgraded connection ended early: {error}");
         },
-        () = nothing_moves(pulse, idle) => debug!("upgraded connection timed out"),
+        () = nothing_moves(activity, idle) => debug!("upgraded connection timed out"),
     }
 }
 
-/// Every byte in either direction passes the client's socket, so its pulse tells.
-async fn nothing_moves(pulse: &Pulse, idle: Duration) {
-    while let Some(deadline) = pulse.last_moved().checked_add(idle) {
+/// Every byte in either direction passes the client's socket, so its activity tells.
+async fn nothing_moves(activity: &Activity, idle: Duration) {
+    while let Some(deadline) = activity.last_moved().checked_add(idle) {
         if deadline <= Instant::now() {
             return;
         }

@@ -1,4 +1,4 @@
-//! A client's socket, whose every movement is felt in the connection's pulse.
+//! A client's socket, whose every byte is noted in the connection's activity.
 
 use std::{
     io::{self, IoSlice},
@@ -12,44 +12,44 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::pulse::Pulse;
+use crate::activity::Activity;
 
 /// See the file's opening.
-pub(crate) struct Felt {
+pub(crate) struct ClientStream {
     pub(crate) stream: TcpStream,
-    pulse: Rc<Pulse>,
+    activity: Rc<Activity>,
 }
 
-impl Felt {
-    pub(crate) fn new(stream: TcpStream, pulse: Rc<Pulse>) -> Self {
-        Self { stream, pulse }
+impl ClientStream {
+    pub(crate) fn new(stream: TcpStream, activity: Rc<Activity>) -> Self {
+        Self { stream, activity }
     }
 
-    fn feel_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(_)) => self.pulse.bytes_written(),
+            Poll::Ready(Ok(_)) => self.activity.bytes_written(),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.write_is_blocked(),
+            Poll::Pending => self.activity.write_is_blocked(),
         }
         written
     }
 }
 
-impl AsyncRead for Felt {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {
-            self.pulse.bytes_read(buf.filled().len() - before);
+            self.activity.bytes_read(buf.filled().len() - before);
         }
         read
     }
 }
 
-impl AsyncWrite for Felt {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.feel_written(written)
+        self.note_written(written)
     }
 
     fn poll_write_vectored(
@@ -58,7 +58,7 @@ impl AsyncWrite for Felt {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.feel_written(written)
+        self.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -66,7 +66,7 @@ impl AsyncWrite for Felt {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pulse.flushed();
+        self.activity.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

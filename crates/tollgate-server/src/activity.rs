@@ -1,5 +1,5 @@
-//! The pulse of one client connection: what it is doing, since when, when a byte last moved, and until when that may
-//! go on. The connection, its service and its bodies all run on one thread and feel the same pulse, so that a single
+//! The activity of one client connection: what it is doing, since when, when a byte last moved, and until when that may
+//! go on. The connection, its service and its bodies all run on one thread and note it in one place, so that a single
 //! timer per connection does for every timeout.
 
 use std::cell::{Cell, RefCell};
@@ -8,7 +8,7 @@ use http::Version;
 use tokio::time::Instant;
 use tollgate::config::Timeouts;
 
-use crate::{crowd::Idleness, pool::Leftover};
+use crate::{open_connections::Idleness, pool::Leftover};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) enum UploadState {
 }
 
 /// See the file's opening.
-pub(crate) struct Pulse {
+pub(crate) struct Activity {
     timeouts: Timeouts,
     idleness: Idleness,
     phase: Cell<Phase>,
@@ -62,7 +62,7 @@ pub(crate) struct Pulse {
     upgrade: RefCell<Option<Leftover>>,
 }
 
-impl Pulse {
+impl Activity {
     pub(crate) fn new(timeouts: Timeouts, idleness: Idleness) -> Self {
         let now = Instant::now();
         idleness.begin(now);

@@ -1,7 +1,8 @@
 //! How many connections a listener holds, over all workers, and which has to leave when one more comes.
 //!
 //! A connection enters once and leaves once; only then a lock is taken. In between it says by one atomic store whether
-//! it is idle and since when. Idle is whoever has no whole request with us: nobody may hold a place with half a head.
+//! it is idle and since when. Idle is whoever we wait for: nobody may hold a place with half a
+//! head, a body that trickles, or an answer that he does not read.
 
 use std::{
     collections::HashMap,
@@ -16,13 +17,13 @@ use tracing::warn;
 use crate::failure::Seldom;
 
 /// The open connections of one listener, at most `bound` of them.
-pub(crate) struct Crowd {
+pub(crate) struct OpenConnections {
     bound: usize,
     epoch: Instant,
     members: Mutex<Members>,
 }
 
-impl Crowd {
+impl OpenConnections {
     pub(crate) fn new(bound: usize) -> Self {
         let members = Members {
             dismissed: false,
@@ -50,7 +51,7 @@ impl Crowd {
         let idle_since = Arc::new(AtomicU64::new(BUSY));
         members.by_id.insert(id, Member { idle_since: Arc::clone(&idle_since), leave });
         drop(members);
-        Some(Place { crowd: Arc::clone(self), id, idle_since, asked_to_leave })
+        Some(Place { open_connections: Arc::clone(self), id, idle_since, asked_to_leave })
     }
 
     /// Asks everybody to leave when they have finished, lets nobody in any more, and says how many there were.
@@ -64,7 +65,7 @@ impl Crowd {
         count
     }
 
-    /// Some leave at once, not one by one, so that a flood of connections does not search the crowd for each.
+    /// Some leave at once, not one by one, so that a flood of connections does not search the open_connections for each.
     fn make_room(&self, members: &mut Members) {
         let now = Instant::now();
         if members.none_idle_until.is_none_or(|until| now >= until) {
@@ -97,9 +98,9 @@ impl Crowd {
     }
 }
 
-/// One connection's place in the crowd, until it is dropped.
+/// One connection's place in the open_connections, until it is dropped.
 pub(crate) struct Place {
-    crowd: Arc<Crowd>,
+    open_connections: Arc<OpenConnections>,
     id: u64,
     idle_since: Arc<AtomicU64>,
     /// Resolves when the connection should close, and says how.
@@ -116,15 +117,15 @@ pub(crate) enum Leave {
 }
 
 impl Place {
-    /// What the connection tells the crowd about itself.
+    /// What the connection tells the open_connections about itself.
     pub(crate) fn idleness(&self) -> Idleness {
-        Idleness { epoch: self.crowd.epoch, since: Arc::clone(&self.idle_since) }
+        Idleness { epoch: self.open_connections.epoch, since: Arc::clone(&self.idle_since) }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.crowd.members().by_id.remove(&self.id);
+        self.open_connections.members().by_id.remove(&self.id);
     }
 }
 
@@ -148,14 +149,14 @@ impl Idleness {
 struct Members {
     dismissed: bool,
     next_id: u64,
-    /// Bounded by `Crowd::bound`.
+    /// Bounded by `OpenConnections::bound`.
     by_id: HashMap<u64, Member>,
     none_idle_until: Option<Instant>,
     warnings: Seldom,
 }
 
 struct Member {
-    /// Microseconds since the crowd's epoch, or `BUSY`.
+    /// Microseconds since the open_connections's epoch, or `BUSY`.
     idle_since: Arc<AtomicU64>,
     leave: oneshot::Sender<Leave>,
 }
@@ -169,5 +170,5 @@ impl Member {
 
 const BUSY: u64 = u64::MAX;
 const WARNED_EVERY: Duration = Duration::from_secs(60);
-/// Without an idle connection, a flood is not worth searching the crowd for each newcomer.
+/// Without an idle connection, a flood is not worth searching the open_connections for each newcomer.
 const SEARCHED_AGAIN_AFTER: Duration = Duration::from_millis(10);
