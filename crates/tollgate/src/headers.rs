@@ -204,5 +204,9 @@ fn is_stricter(shown: &Counted<'_>, set: &NumberHeaders, existing: &dyn Headers)
 
 /// Whole seconds, rounded up, at least 1, as headers tell times.
 pub(crate) fn whole_seconds(span: Duration) -> u64 {
-    (span.as_secs() + u64::from(span.subsec_nanos() > 0)).max(1)
+    seconds_rounded_up(span).max(1)
+}
+
+pub(crate) fn seconds_rounded_up(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::Media;
-use crate::{decision::Counted, headers::whole_seconds};
+use crate::{
+    decision::Counted,
+    headers::{seconds_rounded_up, whole_seconds},
+};
 
 /// A body with the placeholders `{rule}` `{limit}` `{remaining}` `{retry_after}` `{reset_after}`; any other brace is text.
 ///
@@ -36,6 +39,12 @@ const PLACEHOLDERS: [(&str, Placeholder); 5] = [
 ];
 
 impl Template {
+    /// The words that stand for a number or a name when they stand in braces.
+    #[cfg(feature = "config")]
+    pub(crate) fn placeholders() -> impl Iterator<Item = &'static str> {
+        PLACEHOLDERS.iter().map(|(name, _)| name.trim_matches(['{', '}']))
+    }
+
     /// Reads a body. Every text is one.
     pub fn new(text: &str) -> Self {
         let mut pieces = Vec::new();
@@ -65,7 +74,7 @@ impl Template {
                 Piece::Value(Placeholder::Rule) => body.write_str(&shown.rule.name),
                 Piece::Value(Placeholder::Limit) => write!(body, "{}", status.limit),
                 Piece::Value(Placeholder::Remaining) => write!(body, "{}", status.remaining),
-                Piece::Value(Placeholder::ResetAfter) => write!(body, "{}", status.reset_after.as_secs_f64().ceil()),
+                Piece::Value(Placeholder::ResetAfter) => write!(body, "{}", seconds_rounded_up(status.reset_after)),
                 Piece::Value(Placeholder::RetryAfter) => match shown.outcome.retry_after {
                     Some(wait) => write!(body, "{}", whole_seconds(wait)),
                     None => body.write_str(missing),

@@ -94,13 +94,6 @@ pub enum Subnet {
     Net(IpNet),
 }
 
-impl Subnet {
-    /// Whether a text from which it was read has no bits beyond its prefix.
-    pub(crate) fn is_written_as(&self, text: &str) -> bool {
-        text.parse::<IpNet>().is_ok_and(|net| net == net.trunc()) || !text.contains('/')
-    }
-}
-
 impl FromStr for Subnet {
     type Err = SubnetError;
 

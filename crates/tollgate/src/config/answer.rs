@@ -65,11 +65,9 @@ fn body(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Template> {
 
 /// Any text is a body; a word in braces that is nearly a placeholder is a slip of the hand.
 fn template(field: Field<'_>, text: &str) -> Template {
-    /// As [`Template`] has them.
-    const PLACEHOLDERS: [&str; 5] = ["rule", "limit", "remaining", "retry_after", "reset_after"];
     let words = text.split('{').skip(1).filter_map(|after| after.split_once('}')).map(|(word, _)| word);
-    for word in words.filter(|word| !PLACEHOLDERS.contains(word)) {
-        if let Some(close) = did_you_mean(word, PLACEHOLDERS) {
+    for word in words.filter(|word| !Template::placeholders().any(|name| name == *word)) {
+        if let Some(close) = did_you_mean(word, Template::placeholders()) {
             let why = format!("{}: {{{word}}} stays as it is, did you mean {{{close}}}?", field.name);
             field.mistakes.warn(field.place(), why);
         }

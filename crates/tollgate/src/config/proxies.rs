@@ -1,5 +1,7 @@
 //! `trusted_proxies`, and sets of addresses wherever they stand.
 
+use ipnet::IpNet;
+
 use super::{Surroundings, excerpt::quoted, file_text, node::Value, read::Field};
 use crate::client::{Proxies, Subnet, Subnets, TrustedProxy};
 
@@ -49,10 +51,14 @@ fn subnet(field: Field<'_>) -> Option<Subnet> {
         field.wrong("expected an address (192.0.2.1, 2001:db8::1), a subnet (192.0.2.0/24) or all");
         return None;
     };
-    if !subnet.is_written_as(text) {
+    warn_of_dropped_bits(field, text, subnet);
+    Some(subnet)
+}
+
+fn warn_of_dropped_bits(field: Field<'_>, text: &str, subnet: Subnet) {
+    if text.parse::<IpNet>().is_ok_and(|net| net != net.trunc()) {
         field.mistakes.warn(field.place(), format!("{text} has bits beyond its prefix and means {subnet}"));
     }
-    Some(subnet)
 }
 
 /// One address or subnet a line; `#` starts a comment.
@@ -67,7 +73,10 @@ fn address_file(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Vec
             continue;
         }
         match entry.parse::<Subnet>() {
-            Ok(subnet) => subnets.push(subnet),
+            Ok(subnet) => {
+                warn_of_dropped_bits(name, entry, subnet);
+                subnets.push(subnet);
+            }
             Err(_) => bad.push((index + 1, entry)),
         }
     }

@@ -9,6 +9,7 @@ fn surroundings() -> Surroundings<'static> {
         file: &|name| match name {
             "office.txt" => Ok("# the office\n10.10.0.0/24 # first floor\n\n::1\n".to_owned()),
             "prose.txt" => Ok("no\naddress\nin\nany\nof\nthese\nlines\n".to_owned()),
+            "sloppy.txt" => Ok("192.0.2.7/24\n".to_owned()),
             "broken.txt" => Ok("10.0.0.0/8\nexample.org\n".to_owned()),
             "body.html" => Ok("<p>{retry_after}</p>".to_owned()),
             _ => Err("no such file".to_owned()),
@@ -365,6 +366,7 @@ fn what_looks_wrong_is_a_warning() {
         "can never fit",
     );
     warns("rules: [ { name: a, limit: 1/s, match: { client: 10.0.0.1/8 } } ]", "1:50", "means 10.0.0.0/8");
+    warns("rules: [ { name: a, limit: 1/s, match: { client: { file: sloppy.txt } } } ]", "1:58", "means 192.0.2.0/24");
     let proxies = "trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For, vouches: X-Plan } ]\n";
     warns(&format!("{proxies}rules: [ {{ name: a, limit: 1/s, by: header:X-User }} ]"), "2:18", "X-User");
     let cost = "rules: [ { name: a, limit: 1/s, cost: { header: X-Cost, default: 1 } } ]";
