@@ -9,7 +9,7 @@ use tollgate::{
     limiter::Limiter,
     policy::{Policy, Rule},
     quota::Limits,
-    store::memory::{BYTES_PER_COUNTER, DEFAULT_COUNTERS, MemoryStore},
+    store::memory::{DEFAULT_COUNTERS, MemoryStore},
 };
 use tollgate_server::Server;
 use tracing::{info, warn};
@@ -45,14 +45,14 @@ fn start(serve: &Serve) -> Result<Server, Failure> {
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
     info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
     let counters = config.counters;
-    let megabytes = counters.saturating_mul(BYTES_PER_COUNTER) / 1_000_000;
-    info!(counters, megabytes, "store memory, {counters} counters, up to about {megabytes} MB");
+    let store = MemoryStore::new(counters, Clock::system());
+    let megabytes = store.bytes().div_ceil(1_000_000);
+    info!(counters, megabytes, "store memory, {counters} counters in {megabytes} MB");
     for warning in warnings {
         warn!("{warning}");
     }
     make_room_for_connections(&config.listeners);
 
-    let store = MemoryStore::new(counters, Clock::system());
     let limiter = Arc::new(Limiter::new(config.policy, store));
     Ok(Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?)
 }

@@ -115,7 +115,7 @@ impl Told {
         let lately = statistics.given_up.saturating_sub(self.given_up);
         self.given_up = statistics.given_up;
         if lately > 0 {
-            let enough = u64::try_from(statistics.capacity).unwrap_or(u64::MAX).saturating_add(lately);
+            let enough = statistics.capacity.saturating_add(lately);
             warn!(
                 given_up = lately,
                 enough,

@@ -9,6 +9,7 @@
 
 mod calendar_window;
 mod fixed_window;
+pub(crate) mod packed;
 mod sliding_log;
 mod sliding_window;
 mod token_bucket;
@@ -141,6 +142,21 @@ pub fn give_back(state: Option<State>, quota: &Quota, cost: u64, at: Timestamp, 
         }
         Algorithm::SlidingLog => sliding_log::give_back(log(state)?, quota, cost, at, now).map(State::SlidingLog),
         Algorithm::TokenBucket => token_bucket::give_back(bucket(state)?, quota, cost, at, now).map(State::TokenBucket),
+    }
+}
+
+/// A state that owes at least what either of these does, now and at any time to come.
+pub(crate) fn join(one: Option<State>, other: Option<State>, quota: &Quota, now: Timestamp) -> Option<State> {
+    let at = now.as_micros();
+    match (one, other) {
+        (Some(State::Window(one)), Some(State::Window(other))) => fixed_window::join(one, other, at).map(State::Window),
+        (Some(State::SlidingWindow(one)), Some(State::SlidingWindow(other))) => {
+            sliding_window::join(one, other, quota.window_micros(), at).map(State::SlidingWindow)
+        }
+        (Some(State::TokenBucket(one)), Some(State::TokenBucket(other))) => {
+            token_bucket::join(one, other, at).map(State::TokenBucket)
+        }
+        (one, other) => one.or(other),
     }
 }
 

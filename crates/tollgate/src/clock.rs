@@ -58,7 +58,7 @@ impl std::ops::Add<Duration> for Timestamp {
 
 /// A span in whole microseconds; one too long for that is as good as for ever.
 pub(crate) fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+    span.as_secs().saturating_mul(1_000_000).saturating_add(span.subsec_micros().into())
 }
 
 /// Where a store reads the time: the system's clock, or one that a test or a replay turns by hand.

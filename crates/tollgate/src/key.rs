@@ -17,6 +17,18 @@ use crate::{
 /// Parts longer than this many bytes are counted by their hash.
 const MAX_PART: usize = 256;
 
+/// Which bytes stand in a key as they are.
+const IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        is_plain[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'/');
+        byte += 1;
+    }
+    is_plain
+};
+
 /// The key of one counter, within its rule.
 ///
 /// ```
@@ -56,10 +68,13 @@ impl Key {
         if value.len() > MAX_PART {
             return self.hashed(value);
         }
-        for byte in value {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' => self.0.push(*byte),
-                _ => self.0.extend([b'%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+        // Mostly that is all of it.
+        let plain = value.iter().take_while(|byte| IS_PLAIN[usize::from(**byte)]).count();
+        self.0.extend_from_slice(&value[..plain]);
+        for byte in &value[plain..] {
+            match IS_PLAIN[usize::from(*byte)] {
+                true => self.0.push(*byte),
+                false => self.0.extend_from_slice(&[b'%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
             }
         }
     }

@@ -42,7 +42,7 @@ impl Policy {
         proxies: Proxies,
         user: Option<Source>,
         except: Vec<Conditions>,
-        rules: Vec<Rule>,
+        mut rules: Vec<Rule>,
     ) -> Result<Self, PolicyError> {
         if rules.len() > MAX_RULES {
             return Err(PolicyError::TooManyRules(rules.len()));
@@ -63,6 +63,7 @@ impl Policy {
         if always > MAX_CHARGES {
             return Err(PolicyError::TooManyCharges(always));
         }
+        rules.iter_mut().for_each(Rule::keep_together);
         Ok(Self { proxies, user, except, rules })
     }
 

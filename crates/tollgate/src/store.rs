@@ -56,6 +56,7 @@ pub struct GiveBack<'a> {
 ///   interleaving. Each shadow charge is looked at always, and taken by itself, all its quotas or none, if the request
 ///   passes.
 /// - No counter ever admits more than its quota. Time never goes back for a counter.
+/// - It can tell instants until 100 years after it was made, no longer.
 /// - The charges of one call concern different counters, as those of different rules do.
 pub trait Store: Send + Sync {
     /// Why a store could not answer. A denial is an answer.

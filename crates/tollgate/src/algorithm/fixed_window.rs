@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status};
+use super::{Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// An open window: when it ends, and how many units were used of it. Never 0.
@@ -52,6 +52,26 @@ pub(super) fn take_off(state: State, cost: u64, now: u64, was_charged_to: impl F
         open.used = open.used.saturating_sub(cost);
     }
     Some(open).filter(|open| open.used > 0)
+}
+
+/// The later and the fuller of two windows: whatever either refuses, it refuses.
+pub(super) fn join(one: State, other: State, now: u64) -> Option<State> {
+    match (still_open(Some(one), now), still_open(Some(other), now)) {
+        (Some(one), Some(other)) => Some(State { end: one.end.max(other.end), used: one.used.max(other.used) }),
+        (one, other) => one.or(other),
+    }
+}
+
+impl State {
+    /// Its end and what was used.
+    pub(super) fn pack(&self, origin: u64) -> u128 {
+        packed::join(self.end, origin, self.used)
+    }
+
+    pub(super) fn unpack(bits: u128, origin: u64) -> Option<Self> {
+        let (end, used) = packed::split(bits, origin);
+        (used > 0).then_some(Self { end, used })
+    }
 }
 
 fn still_open(state: Option<State>, now: u64) -> Option<State> {

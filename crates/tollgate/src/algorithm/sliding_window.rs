@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status};
+use super::{Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// The current window's start, and the units charged in the window before it and in it. Never 0 and 0.
@@ -55,7 +55,30 @@ fn advance(state: Option<State>, window: u64, now: u64) -> Option<State> {
     .filter(State::counts)
 }
 
+/// The later and the fuller of two pairs of windows: it counts at least what either does, at any time to come.
+pub(super) fn join(one: State, other: State, window: u64, now: u64) -> Option<State> {
+    match (advance(Some(one), window, now), advance(Some(other), window, now)) {
+        (Some(one), Some(other)) => Some(State {
+            start: one.start.max(other.start),
+            previous: one.previous.max(other.previous),
+            current: one.current.max(other.current),
+        }),
+        (one, other) => one.or(other),
+    }
+}
+
 impl State {
+    /// Its start and both counts.
+    pub(super) fn pack(&self, origin: u64) -> u128 {
+        packed::join(self.start, origin, self.previous << packed::HALF_BITS | self.current)
+    }
+
+    pub(super) fn unpack(bits: u128, origin: u64) -> Option<Self> {
+        let (start, counts) = packed::split(bits, origin);
+        let (previous, current) = (counts >> packed::HALF_BITS, counts & packed::MAX_HALF);
+        Some(Self { start, previous, current }).filter(Self::counts)
+    }
+
     fn counts(&self) -> bool {
         self.previous > 0 || self.current > 0
     }

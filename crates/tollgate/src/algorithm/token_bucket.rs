@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status};
+use super::{Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// When the bucket will be full: at `full_at` and `parts` / `amount` of a microsecond, refilled by `amount` units each
@@ -47,12 +47,30 @@ pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u6
     open.with_missing(open.missing(now).saturating_sub(unpaid), now)
 }
 
+/// The one of two buckets that misses more, for as long as it does.
+pub(super) fn join(one: State, other: State, now: u64) -> Option<State> {
+    match (still_filling(Some(one), now), still_filling(Some(other), now)) {
+        (Some(one), Some(other)) => Some(if one.missing(now) < other.missing(now) { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
 /// A bucket that is full is as new.
 fn still_filling(state: Option<State>, now: u64) -> Option<State> {
     state.filter(|state| now < state.full_at || (now == state.full_at && state.parts > 0))
 }
 
 impl State {
+    /// When it is full; the amount is known from the quota of whoever took last.
+    pub(super) fn pack(&self, origin: u64) -> u128 {
+        packed::join(self.full_at, origin, self.parts)
+    }
+
+    pub(super) fn unpack(bits: u128, origin: u64, amount: u64) -> Option<Self> {
+        let (full_at, parts) = packed::split(bits, origin);
+        (bits > 0).then_some(Self { full_at, parts, amount: amount.max(1) })
+    }
+
     /// Units missing at `now`.
     fn missing(&self, now: u64) -> u128 {
         u128::from(self.full_at - now) * u128::from(self.amount) + u128::from(self.parts)
@@ -61,34 +79,35 @@ impl State {
     /// Time until no more than `target` units are missing.
     fn until_missing(&self, target: u128, now: u64) -> Duration {
         let to_refill = self.missing(now).saturating_sub(target);
-        Duration::from_micros(narrow(to_refill.div_ceil(u128::from(self.amount))))
+        Duration::from_micros(div_ceil(to_refill, self.amount))
     }
 
     /// The same bucket with `missing` units missing at `now`; one that misses nothing is as new.
     fn with_missing(&self, missing: u128, now: u64) -> Option<Self> {
-        let amount = u128::from(self.amount);
-        let full_at = now.saturating_add(narrow(missing / amount));
-        (missing > 0).then_some(Self { full_at, parts: narrow(missing % amount), amount: self.amount })
+        let (micros, parts) = divide(missing, self.amount);
+        (missing > 0).then_some(Self { full_at: now.saturating_add(micros), parts, amount: self.amount })
     }
 }
 
 /// A quota in units of 1/W token. Amounts are at most 10¹² and windows 3.2·10¹⁵ µs, so that no product leaves 128 bits.
 struct Bucket {
     /// Units in one token.
-    window: u128,
-    /// Units in a full bucket.
+    window: u64,
+    /// Tokens in a full bucket.
+    limit: u64,
+    /// Units in it.
     capacity: u128,
     amount: u64,
 }
 
 impl Bucket {
     fn of(quota: &Quota) -> Self {
-        let window = u128::from(quota.window_micros());
-        Self { window, capacity: u128::from(quota.capacity()) * window, amount: quota.amount() }
+        let window = quota.window_micros();
+        Self { window, limit: quota.capacity(), capacity: product(quota.capacity(), window), amount: quota.amount() }
     }
 
     fn units(&self, tokens: u64) -> u128 {
-        u128::from(tokens) * self.window
+        product(tokens, self.window)
     }
 
     /// A bucket of this quota with so much missing. Nothing fits into one of amount 0, so none is ever made.
@@ -97,20 +116,38 @@ impl Bucket {
     }
 
     fn status(&self, open: Option<State>, now: u64) -> Status {
-        let limit = narrow(self.capacity / self.window);
+        let limit = self.limit;
         let Some(open) = open else {
             return Status { limit, remaining: limit, refill_after: None, reset_after: Duration::ZERO };
         };
         // An override with a smaller burst can find more missing than it holds.
         let left = self.capacity.saturating_sub(open.missing(now));
-        let next = (left / self.window + 1) * self.window;
+        let (remaining, _) = divide(left, self.window);
+        let next = product(remaining + 1, self.window);
         Status {
             limit,
-            remaining: narrow(left / self.window),
+            remaining,
             refill_after: self.capacity.checked_sub(next).map(|target| open.until_missing(target, now)),
             reset_after: open.until_missing(0, now),
         }
     }
+}
+
+fn product(a: u64, b: u64) -> u128 {
+    u128::from(a) * u128::from(b)
+}
+
+/// Quotient and remainder. Divisions of 128 bits are slow, and hardly ever needed.
+fn divide(a: u128, b: u64) -> (u64, u64) {
+    match u64::try_from(a) {
+        Ok(a) => (a / b, a % b),
+        Err(_) => (narrow(a / u128::from(b)), narrow(a % u128::from(b))),
+    }
+}
+
+fn div_ceil(a: u128, b: u64) -> u64 {
+    let (quotient, remainder) = divide(a, b);
+    quotient.saturating_add(u64::from(remainder > 0))
 }
 
 /// Spans of at most 200 years in microseconds and counts of at most 10¹² fit; anything else is as good as for ever.

@@ -1,6 +1,9 @@
 //! One rule: whom it concerns, what it counts by, how much may pass, and what a denial looks like.
 
+use std::iter;
+
 use crate::{
+    algorithm::packed::is_narrow,
     answer::OnLimit,
     headers::Dialects,
     key::{Part, Prefixes},
@@ -58,6 +61,15 @@ impl Rule {
         })
     }
 
+    /// Makes all quotas of the rule wide if one of them is.
+    pub(crate) fn keep_together(&mut self) {
+        let all = || iter::once(&self.quotas).chain(self.overrides.iter().map(|other| &other.quotas));
+        if all().any(Quotas::are_wide) {
+            self.quotas.are_wide = true;
+            self.overrides.iter_mut().for_each(|other| other.quotas.are_wide = true);
+        }
+    }
+
     /// The quotas of an override, or its own.
     pub(crate) fn quotas_of(&self, choice: Option<usize>) -> &Quotas {
         choice.and_then(|i| self.overrides.get(i)).map_or(&self.quotas, |other| &other.quotas)
@@ -78,6 +90,7 @@ pub struct Override {
 pub struct Quotas {
     algorithm: Algorithm,
     counted: Vec<(CounterId, Quota)>,
+    are_wide: bool,
 }
 
 impl Quotas {
@@ -95,7 +108,14 @@ impl Quotas {
             let place = counted.iter().filter(is_equal).count();
             counted.push((CounterId::new(rule, &quota, place), quota));
         }
-        Ok(Self { algorithm, counted })
+        let are_wide = !counted.iter().all(|(_, quota)| is_narrow(quota));
+        Ok(Self { algorithm, counted, are_wide })
+    }
+
+    /// Whether the memory store counts them outside its table, as numbers too large for a slot. Those of one rule are all
+    /// counted in one place, for they can share counters.
+    pub(crate) fn are_wide(&self) -> bool {
+        self.are_wide
     }
 
     /// The algorithm of all of them.
@@ -138,6 +158,12 @@ impl CounterId {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
         Self(u64::from_le_bytes(first))
+    }
+
+    /// A number for these counters with this quota, much the same as no other: the identity is a hash already.
+    pub(crate) fn mixed_with(self, quota: &Quota) -> u64 {
+        let amounts = quota.amount() ^ quota.capacity().rotate_left(32);
+        (self.0 ^ amounts.wrapping_mul(0x9E37_79B9_7F4A_7C15)).rotate_left(29)
     }
 }
 

@@ -1,22 +1,32 @@
-//! Counters in this process: a map in shards, each behind a lock, bounded in all.
+//! Counters in this process: a table of fixed size that takes no lock, and beside it maps for what fits no slot.
 //!
-//! A request locks the shards of its counters in order, looks at all of them, and charges all or none: no other request
-//! can come in between, so nothing is ever admitted twice or denied for nothing. What no longer counts is dropped as
-//! new counters come in; when the store is full a newcomer takes the place of the counter closest to new among a few, never
-//! of a more indebted one while a fresher is at hand.
+//! A request looks at all its counters, and if they let it pass, charges one after the other. When somebody else has been
+//! faster at one of them, those before are given back and everything is looked at anew: a request can be denied for what
+//! another one takes off again a moment later, but nothing is ever admitted twice. See `table` for how threads agree, and
+//! `counters` for what happens when it is full.
 
+mod counters;
+mod registry;
 mod shard;
+mod table;
+mod wide;
+mod word;
 
 use std::{
     collections::hash_map::RandomState,
     convert::Infallible,
-    hash::BuildHasher,
-    sync::{Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher, Hash, Hasher},
+    hint,
+    time::Duration,
 };
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use self::shard::{CounterKey, Shard};
+use self::{
+    counters::{Counter, Counters, Done, Step},
+    shard::CounterKey,
+    wide::{Locked, Wide},
+};
 use super::{Charge, GiveBack, Outcomes, Store, Taken, passes};
 use crate::{
     algorithm::{Outcome, Verdict},
@@ -27,15 +37,27 @@ use crate::{
 
 /// How many counters a store holds unless told otherwise.
 pub const DEFAULT_COUNTERS: usize = 1_000_000;
-/// About how many bytes a counter takes, its key included: measured with keys of up to 40 bytes.
-pub const BYTES_PER_COUNTER: usize = 200;
 
-/// Enough that a handful of threads rarely meet.
-const MAX_SHARDS: usize = 64;
-/// Few enough shards that the longest log takes a quarter of one: it must not push everybody else out.
-const MIN_COUNTERS_PER_SHARD: usize = 10_000;
+/// How often a request looks anew after somebody else was faster, waiting longer each time. That many losses in a row have
+/// not been seen with any number of threads; whoever has them is denied, for somebody must be.
+const MAX_RACES: u32 = 1_000;
+/// What he is told to wait.
+const AFTER_RACES: Duration = Duration::from_millis(1);
+/// How many requests of a batch are on their way from memory at the same time.
+const AT_ONCE: usize = 16;
+/// What a counter outside the table takes, with its share of the map.
+const BYTES_PER_WIDE_COUNTER: usize = 200;
 
 /// Counters in this process.
+///
+/// It holds as many as it is rated for, takes the memory for them once, and never more: [`bytes`](Self::bytes) says how much.
+/// A counter that counts no more makes room for a new one. If there is none in the few slots where a new one can stand, the
+/// one that owes least is given up, but none that owes more than the new one will, and never one that has nothing left:
+/// inventing keys frees nobody. What is given up stays on the bill of its quota, in a few counters that all newcomers share
+/// for as long as it counts.
+///
+/// Keys are told apart by a hash with a secret of this process, 32 bits of it beside their place: a new key is taken for
+/// another less than twice in 10⁹ times when the store is full.
 ///
 /// ```
 /// use tollgate::{clock::Clock, store::memory::MemoryStore};
@@ -48,113 +70,243 @@ pub struct MemoryStore {
     clock: Clock,
     /// Keys come from attackers, so the hash is keyed with a secret of this process.
     secret: RandomState,
-    shards: Vec<Mutex<Shard>>,
-    capacity: usize,
+    counters: Counters,
+    wide: Wide,
 }
 
 /// How full a store is, and what it had to give up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Counters held now, whether they still count or not.
-    pub in_use: usize,
-    /// Counters it can hold. Four charges remembered by a `sliding-log` take the place of one.
-    pub capacity: usize,
-    /// Counters given up since the start although they still counted, because it was full.
+    /// Counters in the table now, whether they still count or not.
+    pub in_use: u64,
+    /// Counters the table is rated for. It can hold some more.
+    pub capacity: u64,
+    /// Counters beside the table: logs, and amounts too large for a slot.
+    pub wide: u64,
+    /// Counters since the start that took the place of one that counted no more.
+    pub reused: u64,
+    /// Counters given up since the start although they still counted, and charges that found no room.
     pub given_up: u64,
 }
 
 impl MemoryStore {
-    /// A store for at least `counters` counters (1 at the least) that reads the time from `clock`.
+    /// A store for `counters` counters (1 at the least) that reads the time from `clock`.
     pub fn new(counters: usize, clock: Clock) -> Self {
-        let shards = (counters / MIN_COUNTERS_PER_SHARD).clamp(1, MAX_SHARDS);
-        let per_shard = counters.div_ceil(shards).max(1);
-        Self {
-            clock,
-            secret: RandomState::new(),
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(per_shard))).collect(),
-            capacity: per_shard * shards,
-        }
+        let table = Counters::new(counters, clock.now());
+        let wide = Wide::new(table.bytes() / BYTES_PER_WIDE_COUNTER);
+        Self { clock, secret: RandomState::new(), counters: table, wide }
+    }
+
+    /// The memory that the counters take at most: those in the table, and once more as much for `sliding-log` and for amounts
+    /// too large for a slot, if there are any.
+    pub fn bytes(&self) -> usize {
+        self.counters.bytes()
     }
 
     /// How full it is.
     pub fn statistics(&self) -> Statistics {
-        let empty = Statistics { capacity: self.capacity, ..Statistics::default() };
-        self.shards.iter().map(lock).fold(empty, |sum, shard| Statistics {
-            in_use: sum.in_use + shard.len(),
-            given_up: sum.given_up + shard.given_up(),
-            ..sum
-        })
+        let (wide, given_up) = self.wide.sizes();
+        let table = self.counters.statistics();
+        Statistics { wide: wide as u64, given_up: table.given_up + given_up, ..table }
     }
 
     /// Takes all the enforced charges or none: what [`Store::take`] does, for callers without a runtime.
     pub fn take_now(&self, charges: &[Charge<'_>]) -> Taken {
-        let mut locked = self.lock_counters(charges);
+        let asked = self.asked(charges);
+        self.decide(charges, &asked, None)
+    }
+
+    /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, with
+    /// one reading of the clock, while the memory of the next is on its way.
+    ///
+    /// ```
+    /// use tollgate::{clock::Clock, key::Key, policy::{Mode, Quotas}, store::{Charge, memory::MemoryStore}};
+    ///
+    /// let store = MemoryStore::new(100_000, Clock::system());
+    /// let quotas = Quotas::new("api", &"5/minute".parse()?, None)?;
+    /// let keys = ["ann", "bob"].map(|name| Key::of([name]));
+    /// let requests = keys.each_ref().map(|key| [Charge { rule: "api", mode: Mode::Enforce, key, quotas: &quotas, cost: 1 }]);
+    /// let taken = store.take_batch_now(&requests);
+    /// assert_eq!(taken[1].outcomes[0].status.remaining, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_batch_now<'a, C: AsRef<[Charge<'a>]>>(&self, requests: &[C]) -> Vec<Taken> {
         let at = self.clock.now();
-        let mut outcomes = locked.look(charges, at);
-        let taken = taken(charges, &outcomes);
-        let asked = charges.iter().flat_map(|charge| charge.quotas.iter().map(|(_, quota)| (quota, charge.cost)));
-        for (i, (quota, cost)) in asked.enumerate() {
-            match taken[i] {
-                // Who asks for nothing starts nothing, and takes no room.
-                true if cost > 0 => outcomes[i] = locked.shard(i, |shard, key| shard.charge(key, quota, cost, at)),
-                true => {}
-                false => outcomes[i].status = locked.shard(i, |shard, key| shard.look(key, quota, 0, at)).status,
-            }
+        let mut taken = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(AT_ONCE) {
+            let asked: SmallVec<[_; AT_ONCE]> = requests.iter().map(|charges| self.asked(charges.as_ref())).collect();
+            let decide = |(charges, asked): (&C, &Asked<'_>)| self.decide(charges.as_ref(), asked, Some(at));
+            taken.extend(requests.iter().zip(&asked).map(decide));
         }
-        Taken { at, outcomes }
+        taken
     }
 
     /// Tells what [`take_now`](Self::take_now) would answer, and takes nothing.
     pub fn look_now(&self, charges: &[Charge<'_>]) -> Taken {
-        let mut locked = self.lock_counters(charges);
+        let asked = self.asked(charges);
+        let mut wide = self.lock(&asked);
         let at = self.clock.now();
-        let mut outcomes = locked.look(charges, at);
+        let mut outcomes: Outcomes = asked.iter().map(|asked| self.look(asked, asked.cost, &mut wide, at).0).collect();
         let taken = taken(charges, &outcomes);
-        for (i, (_, quota)) in charges.iter().flat_map(|charge| charge.quotas.iter()).enumerate() {
-            if !taken[i] {
-                outcomes[i].status = locked.shard(i, |shard, key| shard.look(key, quota, 0, at)).status;
-            }
-        }
+        self.uncharge(&asked, &taken, &mut outcomes, &mut wide, at);
         Taken { at, outcomes }
     }
 
     /// Takes charges off again, as far as they still count.
     pub fn give_back_now(&self, given: &[GiveBack<'_>]) {
-        let charges: SmallVec<[Charge<'_>; 4]> = given.iter().map(|given| given.charge).collect();
-        let mut locked = self.lock_counters(&charges);
-        let now = self.clock.now();
-        let quotas = given.iter().flat_map(|given| given.charge.quotas.iter().map(move |(_, quota)| (given, quota)));
-        for (i, (GiveBack { charge, at }, quota)) in quotas.enumerate() {
-            locked.shard(i, |shard, key| shard.give_back(key, quota, charge.cost, *at, now));
+        for GiveBack { charge, at } in given {
+            let asked = self.asked(std::slice::from_ref(charge));
+            let mut wide = self.lock(&asked);
+            let now = self.clock.now();
+            for asked in &asked {
+                match &asked.seat {
+                    Seat::Table(counter) => self.counters.give_back(counter, asked.cost, *at, now),
+                    Seat::Wide(key) => wide.shard(key).give_back(key, asked.quota, asked.cost, *at, now),
+                }
+            }
         }
     }
 
     /// Makes the counters of these charges as new.
     pub fn clear_now(&self, charges: &[Charge<'_>]) {
-        let mut locked = self.lock_counters(charges);
-        for i in 0..locked.counters.len() {
-            locked.shard(i, |shard, key| shard.remove(key));
+        let asked = self.asked(charges);
+        let mut wide = self.lock(&asked);
+        for asked in &asked {
+            match &asked.seat {
+                Seat::Table(counter) => self.counters.clear(counter),
+                Seat::Wide(key) => wide.shard(key).remove(key),
+            }
         }
     }
 
-    /// Locks the shards that hold the counters of these charges, in ascending order, so that no two requests can wait for
-    /// each other.
-    fn lock_counters<'a>(&'a self, charges: &'a [Charge<'a>]) -> Locked<'a> {
-        let counters: SmallVec<[_; 4]> =
-            charges.iter().flat_map(|charge| charge.quotas.iter().map(|(id, _)| self.place(id, charge))).collect();
-        let mut wanted: SmallVec<[usize; 4]> = counters.iter().map(|(shard, _)| *shard).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let shards = wanted.into_iter().map(|i| (i, lock(&self.shards[i]))).collect();
-        Locked { counters, shards }
+    fn asked<'a>(&'a self, charges: &[Charge<'a>]) -> Asked<'a> {
+        let quotas = charges.iter().flat_map(|charge| charge.quotas.iter().map(move |(id, quota)| (charge, id, quota)));
+        quotas.map(|(charge, id, quota)| self.ask(charge, id, quota)).collect()
     }
 
-    fn place<'a>(&self, id: CounterId, charge: &Charge<'a>) -> (usize, CounterKey<'a>) {
-        let hash = self.secret.hash_one((id, charge.key));
-        // The map inside a shard uses the low bits and the topmost seven.
-        let shard = (hash >> 32) as u32 as usize % self.shards.len();
-        (shard, CounterKey { hash, id, key: charge.key })
+    fn ask<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &'a Quota) -> Ask<'a> {
+        let hash = self.hash(id, charge.key.as_bytes());
+        let narrow = if charge.quotas.are_wide() { None } else { self.counters.counter(id, quota, hash) };
+        let seat = narrow.map_or(Seat::Wide(CounterKey { hash, id, key: charge.key }), Seat::Table);
+        Ask { quota, cost: charge.cost, seat }
     }
+
+    fn hash(&self, id: CounterId, key: &[u8]) -> u64 {
+        let mut hasher = self.secret.build_hasher();
+        id.hash(&mut hasher);
+        // Nothing follows, so the key needs no end.
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    fn lock<'a>(&'a self, asked: &[Ask<'_>]) -> Locked<'a> {
+        let wide =
+            asked.iter().filter_map(|asked| if let Seat::Wide(key) = &asked.seat { Some(key.hash) } else { None });
+        self.wide.lock(wide)
+    }
+
+    fn decide(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
+        let mut wide = self.lock(asked);
+        let at = at.unwrap_or_else(|| self.clock.now());
+        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked
+            && let Some(outcome) = self.take_one(counter, *cost, at)
+        {
+            return Taken { at, outcomes: smallvec![outcome] };
+        }
+        for race in 0..MAX_RACES {
+            (0..race).for_each(|_| hint::spin_loop());
+            let looked: SmallVec<[_; 4]> =
+                asked.iter().map(|asked| self.look(asked, asked.cost, &mut wide, at)).collect();
+            let mut outcomes: Outcomes = looked.iter().map(|(outcome, _)| *outcome).collect();
+            let taken = taken(charges, &outcomes);
+            if self.take_all(asked, &looked, &taken, &mut wide, at) {
+                self.uncharge(asked, &taken, &mut outcomes, &mut wide, at);
+                return Taken { at, outcomes };
+            }
+        }
+        let mut outcomes: Outcomes = asked.iter().map(|asked| self.look(asked, 0, &mut wide, at).0).collect();
+        for outcome in &mut outcomes {
+            (outcome.verdict, outcome.retry_after) = (Verdict::Deny, Some(AFTER_RACES));
+        }
+        Taken { at, outcomes }
+    }
+
+    /// What most requests come to, without the machinery for several counters. None: somebody else was faster.
+    fn take_one(&self, counter: &Counter<'_>, cost: u64, at: Timestamp) -> Option<Outcome> {
+        let (outcome, step) = self.counters.look(counter, cost, at);
+        self.counters.take(counter, step, cost, at).map(|_| outcome)
+    }
+
+    fn look<'a>(&'a self, asked: &Ask<'_>, cost: u64, wide: &mut Locked<'_>, at: Timestamp) -> (Outcome, Step<'a>) {
+        match &asked.seat {
+            Seat::Table(counter) => self.counters.look(counter, cost, at),
+            Seat::Wide(key) => (wide.shard(key).look(key, asked.quota, cost, at), Step::Nothing),
+        }
+    }
+
+    /// Charges those that are to be, or none if somebody was faster at one of them.
+    fn take_all<'a>(
+        &'a self,
+        asked: &[Ask<'_>],
+        looked: &[(Outcome, Step<'a>)],
+        taken: &[bool],
+        wide: &mut Locked<'_>,
+        at: Timestamp,
+    ) -> bool {
+        let mut done: SmallVec<[(&Counter<'_>, Done<'a>, u64); 4]> = SmallVec::new();
+        for ((asked, (_, step)), _) in asked.iter().zip(looked).zip(taken).filter(|(_, taken)| **taken) {
+            let Seat::Table(counter) = &asked.seat else { continue };
+            let Some(what) = self.counters.take(counter, *step, asked.cost, at) else {
+                done.into_iter().for_each(|(counter, what, cost)| self.counters.take_back(counter, what, cost, at));
+                return false;
+            };
+            done.push((counter, what, asked.cost));
+        }
+        // Nobody can have come in between here: the maps are locked.
+        for (asked, _) in asked.iter().zip(taken).filter(|(_, taken)| **taken) {
+            if let Seat::Wide(key) = &asked.seat
+                && asked.cost > 0
+            {
+                wide.shard(key).charge(key, asked.quota, asked.cost, at);
+            }
+        }
+        true
+    }
+
+    /// Says of those that are not charged how they stand without it.
+    fn uncharge(
+        &self,
+        asked: &[Ask<'_>],
+        taken: &[bool],
+        outcomes: &mut Outcomes,
+        wide: &mut Locked<'_>,
+        at: Timestamp,
+    ) {
+        for ((asked, outcome), taken) in asked.iter().zip(outcomes).zip(taken) {
+            // A denial says so already.
+            if !taken && outcome.verdict == Verdict::Allow {
+                outcome.status = self.look(asked, 0, wide, at).0.status;
+            }
+        }
+    }
+}
+
+/// The counters of one request, in the order of its charges.
+type Asked<'a> = SmallVec<[Ask<'a>; 4]>;
+
+/// What is asked of one counter.
+#[derive(Debug)]
+struct Ask<'a> {
+    quota: &'a Quota,
+    cost: u64,
+    seat: Seat<'a>,
+}
+
+/// Where a counter lives.
+#[derive(Debug)]
+enum Seat<'a> {
+    Table(Counter<'a>),
+    Wide(CounterKey<'a>),
 }
 
 /// For each quota of each charge whether it is taken: all of an enforced request, a shadow charge by itself.
@@ -168,38 +320,6 @@ fn taken(charges: &[Charge<'_>], outcomes: &[Outcome]) -> SmallVec<[bool; 4]> {
         std::iter::repeat_n(is_taken, outcomes.len())
     };
     charges.iter().flat_map(of_charge).collect()
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // A panic while a shard was locked can have left one counter uncharged, but no shard broken.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The counters of one request, in the order of its charges, with their shards locked.
-struct Locked<'a> {
-    counters: SmallVec<[(usize, CounterKey<'a>); 4]>,
-    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
-}
-
-impl Locked<'_> {
-    fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> Outcomes {
-        let quotas = charges.iter().flat_map(|charge| charge.quotas.iter().map(|(_, quota)| (quota, charge.cost)));
-        let look = |((shard, key), (quota, cost)): (&(usize, CounterKey<'_>), (&Quota, u64))| {
-            self.shards[self.held(*shard)].1.look(key, quota, cost, now)
-        };
-        self.counters.iter().zip(quotas).map(look).collect()
-    }
-
-    fn shard<R>(&mut self, counter: usize, act: impl FnOnce(&mut Shard, &CounterKey<'_>) -> R) -> R {
-        let (shard, key) = &self.counters[counter];
-        let held = self.held(*shard);
-        act(&mut self.shards[held].1, key)
-    }
-
-    /// Where a shard stands among the locked ones: all shards of the counters are locked, in ascending order.
-    fn held(&self, shard: usize) -> usize {
-        self.shards.partition_point(|(i, _)| *i < shard)
-    }
 }
 
 impl Store for MemoryStore {

@@ -1,6 +1,6 @@
 //! The memory store keeps the contract of stores, also under threads and under floods.
 
-use std::{sync::Barrier, thread, time::Duration};
+use std::{collections::HashMap, sync::Barrier, thread, time::Duration};
 
 use tollgate::{
     algorithm::Verdict,
@@ -12,7 +12,7 @@ use tollgate::{
     testing::conformance::conformance,
 };
 
-use crate::rig::{START, at_once};
+use crate::rig::{START, at_once, get, rig};
 
 #[test]
 fn keeps_the_contract_of_stores() {
@@ -20,7 +20,7 @@ fn keeps_the_contract_of_stores() {
 }
 
 #[test]
-fn keeps_the_contract_with_many_shards() {
+fn keeps_the_contract_when_it_is_large() {
     at_once(conformance(|clock| MemoryStore::new(1_000_000, clock.into())));
 }
 
@@ -122,39 +122,120 @@ impl Flooded {
 }
 
 #[test]
-fn a_flood_of_new_keys_neither_overflows_the_store_nor_pardons_a_debtor() {
-    for counters in [1_000, 5_000] {
-        let flooded = Flooded::new(counters, "5/hour", Algorithm::FixedWindow);
-        assert!((0..5).all(|_| flooded.allows("debtor")));
-        for round in 0..10 {
-            flooded.flood(counters, &format!("round-{round}"));
-            assert!(!flooded.allows("debtor"), "after {round} floods of {counters}");
+fn a_flood_of_new_keys_pardons_nobody_and_takes_no_memory() {
+    for (limits, algorithm) in [
+        ("5/hour", Algorithm::FixedWindow),
+        ("5/day", Algorithm::CalendarWindow),
+        ("5/hour", Algorithm::SlidingWindow),
+        ("5/week", Algorithm::TokenBucket),
+    ] {
+        let counters = 1_000;
+        let flooded = Flooded::new(counters, limits, algorithm);
+        let debtors: Vec<String> = (0..counters).map(|n| format!("debtor-{n}")).collect();
+        for debtor in &debtors {
+            (0..5).for_each(|_| _ = flooded.allows(debtor));
+            assert!(!flooded.allows(debtor), "{algorithm}");
         }
+        let mut repeated = 0;
+        for round in 0..100 {
+            flooded.flood(counters, &format!("round-{round}"));
+            repeated += usize::from(flooded.allows("again and again"));
+            flooded.clock.advance(Duration::from_millis(1));
+        }
+        let pardoned = debtors.iter().filter(|debtor| flooded.allows(debtor)).count();
+        assert_eq!(pardoned, 0, "{algorithm}");
+        assert!(repeated <= 5, "{algorithm}: {repeated}");
         let statistics = flooded.store.statistics();
-        assert!(statistics.in_use <= statistics.capacity, "{statistics:?}");
-        assert!(statistics.capacity <= counters + counters / 10, "{statistics:?}");
-        assert!(statistics.given_up >= 8 * counters as u64, "{statistics:?}");
+        assert!(statistics.in_use <= 1_432, "{algorithm}: {statistics:?}");
+        assert!(statistics.given_up > 0, "{algorithm}: {statistics:?}");
     }
 }
 
+/// Whatever is asked in whatever order, a full store admits to no key more than its quota, though it forgets who is who.
 #[test]
-fn a_newcomer_to_a_full_store_is_counted_too() {
+fn a_store_far_too_small_admits_nobody_twice() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket] {
+        for seed in 0..20 {
+            let flooded = Flooded::new(2, "5/week", algorithm);
+            let mut admitted = HashMap::<u64, u32>::new();
+            for throw in 0..2_000 {
+                let key = dice(seed, throw) % 40;
+                *admitted.entry(key).or_default() += u32::from(flooded.allows(&key.to_string()));
+            }
+            assert!(admitted.values().all(|times| *times <= 5), "{algorithm}, seed {seed}: {admitted:?}");
+        }
+    }
+}
+
+/// Any numbers that have no order.
+fn dice(seed: u64, throw: u64) -> u64 {
+    blake3::hash(&[seed.to_le_bytes(), throw.to_le_bytes()].concat()).as_bytes()[0].into()
+}
+
+#[test]
+fn a_newcomer_without_a_slot_is_counted_too() {
     let flooded = Flooded::new(1, "2/hour", Algorithm::FixedWindow);
-    flooded.flood(3, "others");
-    let allowed: Vec<bool> = (0..3).map(|_| flooded.allows("newcomer")).collect();
-    assert_eq!(allowed, [true, true, false]);
-    assert_eq!(flooded.store.statistics().in_use, 1);
+    for debtor in ["a", "b", "c", "d"] {
+        assert_eq!([(); 3].map(|()| flooded.allows(debtor)), [true, true, false], "{debtor}");
+    }
+    let newcomer = [(); 3].map(|()| flooded.allows("newcomer"));
+    assert_eq!(newcomer, [true, true, false]);
+    assert_eq!(flooded.store.statistics().in_use, 4);
+    flooded.clock.advance(Duration::from_secs(3_600));
+    assert_eq!([(); 3].map(|()| flooded.allows("newcomer")), [true, true, false]);
+    assert_eq!(flooded.store.statistics().reused, 1);
+}
+
+#[test]
+fn a_client_who_asks_for_everything_at_once_takes_no_place_of_one_who_is_denied() {
+    let flooded = Flooded::new(1, "2/hour", Algorithm::TokenBucket);
+    for debtor in ["a", "b", "c", "d"] {
+        assert_eq!([(); 3].map(|()| flooded.allows(debtor)), [true, true, false], "{debtor}");
+    }
+    for n in 0..1_000 {
+        let key = Key::of([format!("greedy-{n}")]);
+        let charge = Charge { rule: "api", mode: Mode::Enforce, key: &key, quotas: &flooded.quotas, cost: 2 };
+        flooded.store.take_now(&[charge]);
+    }
+    assert!(["a", "b", "c", "d"].iter().all(|debtor| !flooded.allows(debtor)));
+}
+
+/// An override whose amount fits no slot is counted where the rule's other amounts are: the counter stays the same.
+#[test]
+fn amounts_of_one_rule_share_a_counter_however_large() {
+    let rig = rig("rules:
+          - { name: api, limit: 5/hour, overrides: [{ path: /bulk, limit: 2000000000/hour }] }");
+    let remaining =
+        |path| rig.check(&get(path)).counted().map(|counted| counted.status().remaining).collect::<Vec<_>>();
+    assert_eq!(remaining("/bulk"), [1_999_999_999]);
+    assert_eq!(remaining("/"), [3]);
+    assert_eq!(remaining("/bulk"), [1_999_999_997]);
+}
+
+#[test]
+fn a_batch_answers_as_one_after_the_other_would() {
+    let (batch, single) =
+        (Flooded::new(100, "2/hour", Algorithm::TokenBucket), Flooded::new(100, "2/hour", Algorithm::TokenBucket));
+    let keys: Vec<Key> = (0..70).map(|n| Key::of([format!("{}", n % 20)])).collect();
+    let charge = |key| [Charge { rule: "api", mode: Mode::Enforce, key, quotas: &single.quotas, cost: 1 }];
+    let requests: Vec<_> = keys.iter().map(charge).collect();
+    let answers = batch.store.take_batch_now(&requests);
+    for (answer, request) in answers.iter().zip(&requests) {
+        assert_eq!(answer.outcomes, single.store.take_now(request).outcomes);
+    }
 }
 
 #[test]
 fn what_counts_no_more_makes_room_before_anything_is_given_up() {
     let flooded = Flooded::new(1_000, "5/minute", Algorithm::FixedWindow);
     for round in 0..10 {
-        flooded.flood(900, &format!("round-{round}"));
+        flooded.flood(800, &format!("round-{round}"));
         flooded.clock.advance(Duration::from_secs(60));
     }
     let statistics = flooded.store.statistics();
-    assert_eq!(statistics.given_up, 0, "{statistics:?}");
+    // Of a thousand at most one finds no room in its few slots, even when they are all live.
+    assert!(statistics.given_up <= 8, "{statistics:?}");
+    assert!(statistics.reused > 6_000, "{statistics:?}");
 }
 
 #[test]
@@ -180,16 +261,14 @@ fn logs_take_room_by_their_length() {
     }
     let statistics = flooded.store.statistics();
     let remembered: u64 = (0..50).map(|n| flooded.used(&format!("client-{n}"))).sum();
-    assert!(
-        statistics.in_use + usize::try_from(remembered).expect("it fits") / 4 <= statistics.capacity,
-        "{remembered}, {statistics:?}"
-    );
+    let counters = statistics.wide + remembered / 4;
+    assert!(counters * 200 <= flooded.store.bytes() as u64, "{remembered}, {statistics:?}");
     assert!(statistics.given_up > 0, "{statistics:?}");
 }
 
 #[test]
 fn a_log_of_charges_at_one_instant_is_one_entry() {
-    let flooded = Flooded::new(10, "10000/hour", Algorithm::SlidingLog);
+    let flooded = Flooded::new(1_000, "10000/hour", Algorithm::SlidingLog);
     assert!(flooded.allows("other"));
     for _ in 0..10_000 {
         assert!(flooded.allows("client"));

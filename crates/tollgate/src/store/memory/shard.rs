@@ -1,4 +1,4 @@
-//! One part of the memory store: a bounded map from counters to their states.
+//! One of the maps for what fits no slot of the table: from counters to their states, bounded.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -157,6 +157,7 @@ impl Counter {
 }
 
 /// The counter of a request, with its hash worked out.
+#[derive(Debug)]
 pub(super) struct CounterKey<'a> {
     pub(super) hash: u64,
     pub(super) id: CounterId,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Stage, Tried, all_allow};
+use super::{START, Stage, Tried, all_allow};
 use crate::{
     algorithm::Outcome,
     clock::{ManualClock, Timestamp},
@@ -16,6 +16,8 @@ use crate::{
 /// Enough that every kind of step follows every other on every algorithm, and few enough for a store behind a network.
 const SEQUENCES: u64 = 100;
 const STEPS: usize = 80;
+/// How long after its making a store is asked.
+const TOLD: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Limits that one counter can have in turn: their windows agree, their amounts and bursts do not.
 const WINDOWS: [&[&str]; 6] = [
@@ -84,7 +86,8 @@ impl<S: Store> Sequence<S> {
 
     async fn run(mut self) {
         for step in 0..STEPS {
-            let span = self.span();
+            let left = (START + TOLD).since(self.stage.clock.now());
+            let span = self.span().min(left);
             self.stage.clock.advance(span);
             let asks = self.asks();
             match self.dice.below(20) {

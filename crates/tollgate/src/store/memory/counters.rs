@@ -1,0 +1,266 @@
+//! The counters in the table: what a charge does to one of them, and how a new one finds its slot.
+//!
+//! When no slot is free, a newcomer takes that of a counter with no more relative debt than its own first charge makes, and
+//! never of one that has nothing left. What is given up goes to the overflow of its quota, where newcomers begin with what
+//! they find; who finds no slot is charged there. So whoever comes again in a flood is still limited, at worst too early.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Statistics,
+    registry::{Registered, Registry},
+    table::{Owes, Place, Slot, Sought, Table},
+    word::{Kind, Word},
+};
+use crate::{
+    algorithm::{self, Outcome, State, Verdict},
+    clock::Timestamp,
+    policy::CounterId,
+    quota::Quota,
+};
+
+/// How often a counter is tried anew when something is to be taken off, after somebody else was faster.
+const MAX_RACES: usize = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Counters {
+    table: Table,
+    registry: Registry,
+    rated: usize,
+    tallies: [Tally; 8],
+}
+
+/// What became of slots. Several, each with a cache line of its own, so that threads seldom meet in one.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Tally {
+    in_use: AtomicU64,
+    reused: AtomicU64,
+    given_up: AtomicU64,
+}
+
+/// A counter that a request concerns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counter<'a> {
+    place: Place,
+    registered: &'a Registered,
+}
+
+/// What a charge would do to a counter as it was found.
+#[derive(Clone, Copy)]
+pub(super) enum Step<'a> {
+    /// It changes nothing: it is denied, or asks only.
+    Nothing,
+    /// It changes this word.
+    Change { slot: Slot<'a>, old: Word, new: Word },
+    /// It brings a new counter, which owed `old` before.
+    Bring { old: Word, new: Word },
+}
+
+/// What a charge did.
+#[derive(Clone, Copy)]
+pub(super) enum Done<'a> {
+    Nothing,
+    Changed { slot: Slot<'a>, old: Word, new: Word },
+    Overflowed,
+}
+
+impl Counters {
+    pub(super) fn new(counters: usize, origin: Timestamp) -> Self {
+        Self {
+            table: Table::new(counters),
+            registry: Registry::new(origin),
+            rated: counters,
+            tallies: Default::default(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        let sum =
+            |of: fn(&Tally) -> &AtomicU64| self.tallies.iter().map(|tally| of(tally).load(Ordering::Relaxed)).sum();
+        Statistics {
+            in_use: sum(|tally| &tally.in_use),
+            capacity: self.rated as u64,
+            wide: 0,
+            reused: sum(|tally| &tally.reused),
+            given_up: sum(|tally| &tally.given_up),
+        }
+    }
+
+    /// The counter of a key, whose hash this is; its memory is on its way. None: there are too many different quotas.
+    pub(super) fn counter(&self, id: CounterId, quota: &Quota, hash: u64) -> Option<Counter<'_>> {
+        let place = self.table.place(hash);
+        self.table.fetch(&place);
+        Some(Counter { registered: self.registry.number(id, quota)?, place })
+    }
+
+    /// What a charge would get, and do.
+    pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
+        let Counter { place, registered } = counter;
+        let sought = self.table.seek(place);
+        let state = match sought {
+            Sought::Settled(_, word) => self.registry.state(word),
+            // Who is about to settle it has charged nobody yet.
+            Sought::Reserved(..) | Sought::Absent => self.registry.inherited(registered, place.tag, now),
+        };
+        let before = match sought {
+            Sought::Settled(_, word) => word,
+            Sought::Reserved(..) | Sought::Absent => {
+                Word::settled(place.tag, registered.number, self.registry.pack(state.as_ref()))
+            }
+        };
+        let (charged, outcome) = algorithm::charge(state, &registered.quota, cost, now);
+        if outcome.verdict == Verdict::Deny || cost == 0 {
+            return (outcome, Step::Nothing);
+        }
+        let new = Word::settled(place.tag, registered.number, self.registry.pack(charged.as_ref()));
+        let step = match sought {
+            Sought::Settled(slot, _) => Step::Change { slot, old: before, new },
+            Sought::Reserved(..) | Sought::Absent => Step::Bring { old: before, new },
+        };
+        (outcome, step)
+    }
+
+    /// Does what a charge would do. None: somebody else was faster, and it must be looked at again.
+    pub(super) fn take<'a>(
+        &'a self,
+        counter: &Counter<'_>,
+        step: Step<'a>,
+        cost: u64,
+        now: Timestamp,
+    ) -> Option<Done<'a>> {
+        match step {
+            Step::Nothing => Some(Done::Nothing),
+            Step::Change { slot, old, new } => slot.swap(old, new).then_some(Done::Changed { slot, old, new }),
+            Step::Bring { old, new } => self.bring(counter, old, new, cost, now),
+        }
+    }
+
+    /// Undoes what a charge did at this instant.
+    pub(super) fn take_back(&self, counter: &Counter<'_>, done: Done<'_>, cost: u64, now: Timestamp) {
+        match done {
+            Done::Nothing => {}
+            Done::Changed { slot, old, new } => {
+                if !slot.swap(new, old) {
+                    self.give_back(counter, cost, now, now);
+                }
+            }
+            Done::Overflowed => self.registry.take_back(counter.registered, counter.place.tag, cost, now),
+        }
+    }
+
+    /// Takes a charge off again, if its counter is still here and it still counts.
+    pub(super) fn give_back(&self, counter: &Counter<'_>, cost: u64, at: Timestamp, now: Timestamp) {
+        let quota = &counter.registered.quota;
+        self.change(counter, |word| algorithm::give_back(self.registry.state(word), quota, cost, at, now));
+    }
+
+    /// Makes a counter as new.
+    pub(super) fn clear(&self, counter: &Counter<'_>) {
+        self.change(counter, |_| None);
+    }
+
+    fn change(&self, counter: &Counter<'_>, step: impl Fn(Word) -> Option<State>) {
+        for _ in 0..MAX_RACES {
+            let Sought::Settled(slot, word) = self.table.seek(&counter.place) else { return };
+            if slot.swap(word, word.with_state(self.registry.pack(step(word).as_ref()))) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn bring<'a>(&'a self, counter: &Counter<'_>, old: Word, new: Word, cost: u64, now: Timestamp) -> Option<Done<'a>> {
+        let Counter { place, registered } = counter;
+        let (slot, reservation) = match self.table.seek(place) {
+            Sought::Settled(..) => return None,
+            Sought::Reserved(slot, reservation) => (slot, reservation),
+            Sought::Absent => {
+                let own = Debt::of_first(&registered.quota, cost);
+                let Some((slot, found)) = self.table.room(place, |word| self.owes(word, own, now)) else {
+                    return self.overflow(counter, cost, now);
+                };
+                (slot, self.reserve(place, slot, found, now)?)
+            }
+        };
+        // Whatever this key owes was in its cell before its slot was another's, and so before this reservation.
+        let inherited = self.registry.inherited(registered, place.tag, now);
+        if self.registry.pack(inherited.as_ref()) != old.state() {
+            slot.swap(reservation, Word::VACANT);
+            return None;
+        }
+        self.table.settle(place, slot, reservation, new).then_some(Done::Changed { slot, old, new })
+    }
+
+    fn overflow<'a>(&'a self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Done<'a>> {
+        let outcome = self.registry.charge(counter.registered, counter.place.tag, cost, now)?;
+        self.tally(&counter.place).given_up.fetch_add(1, Ordering::Relaxed);
+        (outcome.verdict == Verdict::Allow).then_some(Done::Overflowed)
+    }
+
+    /// Reserves a slot, and keeps the debt of whoever had it.
+    fn reserve(&self, place: &Place, slot: Slot<'_>, found: Word, now: Timestamp) -> Option<Word> {
+        let counted = found.kind() == Kind::Settled && !matches!(self.owes(found, u64::MAX, now), Owes::Nothing);
+        if counted && let Some(registered) = self.registry.of(found) {
+            // Before the slot is taken, so that it never counts nowhere.
+            self.registry.keep(registered, found.tag(), self.registry.state(found), now);
+        }
+        let reservation = Table::reserve(place, slot, found)?;
+        let tally = self.tally(place);
+        match found.kind() {
+            Kind::Empty => tally.in_use.fetch_add(1, Ordering::Relaxed),
+            Kind::Settled if counted => tally.given_up.fetch_add(1, Ordering::Relaxed),
+            Kind::Settled => tally.reused.fetch_add(1, Ordering::Relaxed),
+            Kind::Vacant | Kind::Reserved => 0,
+        };
+        Some(reservation)
+    }
+
+    /// What a counter owes to one that will owe `own`.
+    fn owes(&self, word: Word, own: u64, now: Timestamp) -> Owes<Debt> {
+        match word.kind() {
+            Kind::Empty | Kind::Vacant => Owes::Nothing,
+            // Somebody is at it; but if he never comes back, it must not lie there for ever.
+            Kind::Reserved => Owes::Something(Debt { share: own, as_new_at: Timestamp::from_micros(u64::MAX) }),
+            Kind::Settled => {
+                let Some(registered) = self.registry.of(word) else { return Owes::Nothing };
+                let status = algorithm::look(self.registry.state(word).as_ref(), &registered.quota, 0, now).status;
+                let share = Debt::share(status.limit - status.remaining, status.limit);
+                match status.reset_after.is_zero() {
+                    true => Owes::Nothing,
+                    false if status.remaining == 0 || share > own => Owes::TooMuch,
+                    false => Owes::Something(Debt { share, as_new_at: now + status.reset_after }),
+                }
+            }
+        }
+    }
+
+    fn tally(&self, place: &Place) -> &Tally {
+        &self.tallies[place.tag as usize % self.tallies.len()]
+    }
+}
+
+/// What a counter owes: compared by its share, then by how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Debt {
+    /// The used part of the limit, in 2³²ths; 0 is as new.
+    share: u64,
+    as_new_at: Timestamp,
+}
+
+impl Debt {
+    fn share(used: u64, limit: u64) -> u64 {
+        // Amounts are at most 2³⁰ here, bursts 10¹².
+        let share = u128::from(used) << 32;
+        share.checked_div(limit.into()).and_then(|share| u64::try_from(share).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// What a first charge makes.
+    fn of_first(quota: &Quota, cost: u64) -> u64 {
+        Self::share(cost, quota.capacity())
+    }
+}

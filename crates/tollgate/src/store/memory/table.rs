@@ -1,0 +1,250 @@
+//! The slots: buckets of one cache line each, and the protocol by which a key has at most one settled word in all of them.
+//!
+//! A key can stand in any slot of two buckets, and in a third one if these have no slot left that was never used. Nothing ever
+//! moves. A counter that is there changes by one compare-and-swap of its word. A new one comes in three steps, for two threads
+//! can bring the same key at the same time, to different slots:
+//!
+//! 1. *reserve* a slot with a word that says which key, and that comes only once;
+//! 2. *look* at all slots of the key again: a settled word elsewhere, or a reservation in a slot before this one, has
+//!    precedence, and this reservation is withdrawn; a reservation in a slot after this one is removed;
+//! 3. *settle*: swap the reservation for the counter, which fails if somebody removed it.
+//!
+//! Of two threads that reserve for one key, the one that looks later sees the other's reservation or what became of it; both
+//! know whose goes first, so never both settle. Who finds a reservation of another thread settles it himself, by steps 2 and
+//! 3, and waits for nobody.
+
+use std::{cell::Cell, sync::atomic::AtomicU64};
+
+use portable_atomic::{AtomicU128, Ordering};
+
+use super::word::{Kind, Word};
+
+const SLOTS: usize = 4;
+/// The most words that a key is sought among.
+pub(super) const MAX_PLACES: usize = 3 * SLOTS;
+/// Slots for each counter that it is rated for, in hundredths: when so many keys are live, about one in 2,000 finds no slot
+/// of its own.
+const SLOTS_PER_100_COUNTERS: usize = 143;
+
+/// As large as a line of the cache, and never across two.
+#[repr(align(64))]
+struct Bucket([AtomicU128; SLOTS]);
+
+pub(super) struct Table {
+    buckets: Box<[Bucket]>,
+}
+
+/// Where a key can stand, and by what it is known there. All of it comes from a hash with a secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) tag: u32,
+    buckets: [u32; 3],
+}
+
+/// A slot, with its place in the table: every thread ranks the slots of a key in the same way.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'a> {
+    word: &'a AtomicU128,
+    rank: usize,
+}
+
+/// What is known of a key.
+#[derive(Clone, Copy)]
+pub(super) enum Sought<'a> {
+    Settled(Slot<'a>, Word),
+    /// Some thread is about to settle it.
+    Reserved(Slot<'a>, Word),
+    Absent,
+}
+
+/// What the counter in a slot owes.
+pub(super) enum Owes<O> {
+    /// It is as new.
+    Nothing,
+    /// It can be given up before those that owe more.
+    Something(O),
+    /// It must stay.
+    TooMuch,
+}
+
+/// The slots of a bucket that a newcomer can have for nothing.
+#[derive(Clone, Copy, Default)]
+struct Free<'a> {
+    empty: Found<'a>,
+    as_new: Found<'a>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Found<'a> {
+    slots: usize,
+    first: Option<(Slot<'a>, Word)>,
+}
+
+impl<'a> Found<'a> {
+    fn count(&mut self, slot: Slot<'a>, word: Word) {
+        self.slots += 1;
+        self.first = self.first.or(Some((slot, word)));
+    }
+
+    /// One of these slots, or of those if they are more.
+    fn or_more(self, other: Self) -> Option<(Slot<'a>, Word)> {
+        if other.slots > self.slots { other.first } else { self.first }
+    }
+}
+
+impl Table {
+    /// Memory is taken when it is first written to.
+    pub(super) fn new(counters: usize) -> Self {
+        let slots = counters.saturating_mul(SLOTS_PER_100_COUNTERS) / 100;
+        let buckets = slots.div_ceil(SLOTS).clamp(1, u32::MAX as usize);
+        let zeroed = Box::<[Bucket]>::new_zeroed_slice(buckets);
+        // SAFETY: a bucket is made of 128-bit atomics alone, for which zeroes are as good as any bits.
+        #[expect(unsafe_code, reason = "nothing else allocates zeroed atomics without writing to all of them")]
+        let buckets = unsafe { zeroed.assume_init() };
+        Self { buckets }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    pub(super) fn place(&self, hash: u64) -> Place {
+        let bucket = |hash: u64| {
+            // The upper half of the product of a fraction of 32 bits: below the number of buckets, which fits 32 bits.
+            let scaled = (hash >> 32).wrapping_mul(self.buckets.len() as u64) >> 32;
+            u32::try_from(scaled).unwrap_or_default()
+        };
+        // Odd factors (Steele and Vigna, "Computationally easy, spectrally good multipliers", 2021) mix all bits into the upper
+        // ones, so that the three buckets of a key depend on each other no more than those of different keys.
+        let folded = hash ^ hash >> 32;
+        let (second, third) = (folded.wrapping_mul(0xF135_7AEA_2E62_A9C5), folded.wrapping_mul(0xD134_2543_DE82_EF95));
+        let tag = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default();
+        Place { tag, buckets: [bucket(hash), bucket(second), bucket(third)] }
+    }
+
+    /// Has the two usual buckets of a key brought near, while the caller reads the clock or goes on to other keys.
+    pub(super) fn fetch(&self, place: &Place) {
+        #[cfg(target_arch = "x86_64")]
+        for bucket in &place.buckets[..2] {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line: *const Bucket = &self.buckets[*bucket as usize];
+            // SAFETY: it is only a hint, which changes nothing that can be seen, and the line is there.
+            #[expect(unsafe_code, reason = "a load would be waited for by the clock")]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = place;
+    }
+
+    /// Finds the word of a key. With reservations only, it is the one that goes first.
+    pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
+        let mut reserved: Option<(Slot<'_>, Word)> = None;
+        for (slot, word) in self.words(place) {
+            if !word.is_of(place.tag) {
+                continue;
+            }
+            if word.kind() == Kind::Settled {
+                return Sought::Settled(slot, word);
+            }
+            if reserved.is_none_or(|(first, _)| slot.rank < first.rank) {
+                reserved = Some((slot, word));
+            }
+        }
+        reserved.map_or(Sought::Absent, |(slot, word)| Sought::Reserved(slot, word))
+    }
+
+    /// Settles a reservation as `word`, or finds that another goes first or has been settled.
+    pub(super) fn settle(&self, place: &Place, slot: Slot<'_>, reservation: Word, word: Word) -> bool {
+        for (other, found) in self.words(place) {
+            if other.rank == slot.rank || !found.is_of(place.tag) {
+                continue;
+            }
+            let goes_first = found.kind() == Kind::Settled || other.rank < slot.rank;
+            if goes_first || !other.swap(found, Word::VACANT) {
+                slot.swap(reservation, Word::VACANT);
+                return false;
+            }
+        }
+        slot.swap(reservation, word)
+    }
+
+    /// A slot for a newcomer, and what is in it, by what `owes` says of each counter: one never used, else one that owes
+    /// nothing, else the one that owes least. None: nobody can be given up.
+    ///
+    /// Of the two usual buckets it is the one with more such slots: that leaves both choices to those who come later.
+    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Option<(Slot<'_>, Word)> {
+        let mut free = [Free::default(); 3];
+        let mut least: Option<(O, Slot<'_>, Word)> = None;
+        for (i, (slot, word)) in self.words(place).enumerate() {
+            let bucket = &mut free[i / SLOTS];
+            if word == Word::EMPTY {
+                bucket.empty.count(slot, word);
+                continue;
+            }
+            match owes(word) {
+                Owes::Nothing => bucket.as_new.count(slot, word),
+                Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
+                    least = Some((debt, slot, word));
+                }
+                Owes::Something(_) | Owes::TooMuch => {}
+            }
+        }
+        let [one, two, other] = free;
+        one.empty
+            .or_more(two.empty)
+            .or(one.as_new.or_more(two.as_new))
+            .or(other.empty.first)
+            .or(other.as_new.first)
+            .or(least.map(|(_, slot, word)| (slot, word)))
+    }
+
+    /// Reserves a slot with `expected` in it.
+    pub(super) fn reserve(place: &Place, slot: Slot<'_>, expected: Word) -> Option<Word> {
+        let reservation = Word::reserved(place.tag, nonce());
+        slot.swap(expected, reservation).then_some(reservation)
+    }
+
+    /// The words of all slots where a key can stand.
+    fn words(&self, place: &Place) -> impl Iterator<Item = (Slot<'_>, Word)> {
+        let mut some_empty = false;
+        (0..MAX_PLACES).map_while(move |i| {
+            // Who was here before the usual buckets were full is in them, and no slot becomes empty again.
+            if i == 2 * SLOTS && some_empty {
+                return None;
+            }
+            let bucket = place.buckets[i / SLOTS] as usize;
+            let slot = Slot { word: &self.buckets[bucket].0[i % SLOTS], rank: bucket * SLOTS + i % SLOTS };
+            let word = slot.load();
+            some_empty |= word == Word::EMPTY;
+            Some((slot, word))
+        })
+    }
+}
+
+impl Slot<'_> {
+    fn load(self) -> Word {
+        // Looking again after a reservation must not come before it: both are in the one order of all threads.
+        Word(self.word.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn swap(self, old: Word, new: Word) -> bool {
+        self.word.compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("buckets", &self.buckets.len()).finish()
+    }
+}
+
+/// A number that no thread ever has again.
+fn nonce() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NEXT: Cell<u64> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) << 40);
+    }
+    NEXT.with(|next| next.replace(next.get().wrapping_add(1)))
+}
