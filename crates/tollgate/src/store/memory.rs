@@ -6,6 +6,8 @@
 //! `counters` for what happens when it is full.
 
 mod counters;
+#[cfg(test)]
+mod interleavings;
 mod registry;
 mod shard;
 mod table;

@@ -225,11 +225,13 @@ impl Table {
 
 impl Slot<'_> {
     fn load(self) -> Word {
+        interleave();
         // Looking again after a reservation must not come before it: both are in the one order of all threads.
         Word(self.word.load(Ordering::SeqCst))
     }
 
     pub(super) fn swap(self, old: Word, new: Word) -> bool {
+        interleave();
         self.word.compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
@@ -238,6 +240,12 @@ impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Table").field("buckets", &self.buckets.len()).finish()
     }
+}
+
+/// Where another thread can come in between, shuttle lets it when this is tested.
+fn interleave() {
+    #[cfg(test)]
+    shuttle::thread::yield_now();
 }
 
 /// A number that no thread ever has again.
