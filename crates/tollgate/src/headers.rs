@@ -9,10 +9,7 @@
 //!
 //! Every denial carries `Retry-After` and `Cache-Control: no-store`, whatever the dialects.
 
-use std::{
-    fmt::{self, Write as _},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use crate::{
     algorithm::Verdict,
@@ -118,24 +115,16 @@ impl Decision {
 
     /// Both fields are lists of strings with parameters (RFC 9651, section 4.1.1). Rule names need no escaping.
     fn ietf(&self, lines: &mut Vec<HeaderLine>) {
-        let (mut policy, mut limit) = (String::new(), String::new());
+        let (mut policy, mut limit) = (String::with_capacity(LIST), String::with_capacity(LIST));
         for counted in self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)) {
-            let separator = if policy.is_empty() { "" } else { ", " };
-            let (name, status) = (counted.name(), counted.status());
-            // Writing to a string does not fail.
-            let _ = write!(policy, "{separator}\"{name}\";q={}", counted.quota.amount());
-            let window = counted.quota.window();
-            if window >= Duration::from_secs(1) {
-                let _ = write!(policy, ";w={}", whole_seconds(window));
-            }
-            let _ = write!(limit, "{separator}\"{name}\";r={}", status.remaining);
+            let (status, window) = (counted.status(), counted.quota.window());
+            let of_window = (window >= Duration::from_secs(1)).then(|| whole_seconds(window));
+            add_member(&mut policy, &counted, [(";q=", Some(counted.quota.amount())), (";w=", of_window)]);
             let wait = match counted.outcome.verdict {
                 Verdict::Allow => status.refill_after,
                 Verdict::Deny => counted.outcome.retry_after,
             };
-            if let Some(wait) = wait {
-                let _ = write!(limit, ";t={}", whole_seconds(wait));
-            }
+            add_member(&mut limit, &counted, [(";r=", Some(status.remaining)), (";t=", wait.map(whole_seconds))]);
         }
         if !policy.is_empty() {
             let beside = |name, value| HeaderLine { name, value, replaces: false };
@@ -150,7 +139,9 @@ impl Decision {
         if is_silent || !is_stricter(&shown, set, existing) {
             return;
         }
-        let mut replace = |name, value: u64| lines.push(HeaderLine { name, value: value.to_string(), replaces: true });
+        let mut replace = |name, number: u64| {
+            lines.push(HeaderLine { name, value: itoa::Buffer::new().format(number).to_owned(), replaces: true });
+        };
         replace(set.limit, shown.status().limit);
         replace(set.remaining, shown.status().remaining);
         if let Some(wait) = shown.wait().filter(|_| denied || set.reset_always) {
@@ -162,11 +153,33 @@ impl Decision {
     }
 }
 
+/// Room for a list of three rules.
+const LIST: usize = 80;
+
+/// Adds a string with parameters to a list.
+fn add_member(list: &mut String, counted: &Counted<'_>, parameters: [(&str, Option<u64>); 2]) {
+    list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+    list.push_str(&counted.rule.name);
+    if counted.quotas > 1 {
+        list.push('.');
+        list.push_str(itoa::Buffer::new().format(counted.place + 1));
+    }
+    list.push('"');
+    for (name, number) in parameters {
+        if let Some(number) = number {
+            list.push_str(name);
+            list.push_str(itoa::Buffer::new().format(number));
+        }
+    }
+}
+
 /// A dialect of plain numbers.
 struct NumberHeaders {
     dialect: Dialect,
     limit: &'static str,
     remaining: &'static str,
+    /// As headers are looked up.
+    remaining_in_lower_case: &'static str,
     reset: &'static str,
     only_on_denial: bool,
     reset_always: bool,
@@ -177,6 +190,7 @@ const X_RATE_LIMIT: NumberHeaders = NumberHeaders {
     dialect: Dialect::XRateLimit,
     limit: "X-RateLimit-Limit",
     remaining: "X-RateLimit-Remaining",
+    remaining_in_lower_case: "x-ratelimit-remaining",
     reset: "X-RateLimit-Reset",
     only_on_denial: false,
     reset_always: true,
@@ -190,6 +204,7 @@ const X_RATE_LIMIT_HYPHEN: NumberHeaders = NumberHeaders {
     dialect: Dialect::XRateLimitHyphen,
     limit: "X-Rate-Limit-Limit",
     remaining: "X-Rate-Limit-Remaining",
+    remaining_in_lower_case: "x-rate-limit-remaining",
     reset: "X-Rate-Limit-Reset",
     reset_always: false,
     ..X_RATE_LIMIT
@@ -197,7 +212,7 @@ const X_RATE_LIMIT_HYPHEN: NumberHeaders = NumberHeaders {
 
 /// Whether we leave less than the upstream says it does; one that says nothing we can read, says nothing.
 fn is_stricter(shown: &Counted<'_>, set: &NumberHeaders, existing: &dyn Headers) -> bool {
-    let theirs = existing.nth(&set.remaining.to_ascii_lowercase(), 0);
+    let theirs = existing.nth(set.remaining_in_lower_case, 0);
     let theirs = theirs.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<u64>().ok());
     theirs.is_none_or(|theirs| shown.status().remaining < theirs)
 }

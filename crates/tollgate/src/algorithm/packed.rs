@@ -3,7 +3,7 @@
 //! What fits is narrow: amounts up to 2³⁰ − 1 units (2¹⁵ − 1 for a sliding window, which has two counts), windows and
 //! refills up to 2⁵⁰ µs, which are 35 years. A log never is.
 
-use super::{State, fixed_window, sliding_window, token_bucket};
+use super::{Outcome, State, calendar_window, fixed_window, sliding_window, token_bucket};
 use crate::quota::{Algorithm, Quota};
 
 /// Bits of a packed state.
@@ -30,6 +30,34 @@ pub(crate) fn is_narrow(quota: &Quota) -> bool {
         }
     };
     span <= u128::from(MAX_SPAN) && amount <= MAX_COUNT
+}
+
+/// The step [`charge`](super::charge) on a packed state, without the detour over [`State`]: what most decisions come to.
+#[inline(always)]
+pub(crate) fn charge(bits: u128, by: &Quota, quota: &Quota, cost: u64, now: u64, origin: u64) -> (u128, Outcome) {
+    match quota.algorithm() {
+        Algorithm::FixedWindow => {
+            let state = fixed_window::State::unpack(bits, origin);
+            let (state, outcome) = fixed_window::charge(state, quota, cost, now);
+            (state.map_or(0, |state| state.pack(origin)), outcome)
+        }
+        Algorithm::CalendarWindow => {
+            let state = fixed_window::State::unpack(bits, origin);
+            let (state, outcome) = calendar_window::charge(state, quota, cost, now);
+            (state.map_or(0, |state| state.pack(origin)), outcome)
+        }
+        Algorithm::SlidingWindow => {
+            let state = sliding_window::State::unpack(bits, origin);
+            let (state, outcome) = sliding_window::charge(state, quota, cost, now);
+            (state.map_or(0, |state| state.pack(origin)), outcome)
+        }
+        Algorithm::TokenBucket => {
+            let state = token_bucket::State::unpack(bits, origin, by.amount());
+            let (state, outcome) = token_bucket::charge(state, quota, cost, now);
+            (state.map_or(0, |state| state.pack(origin)), outcome)
+        }
+        Algorithm::SlidingLog => unreachable!("a log is never packed"),
+    }
 }
 
 /// The state in bits; 0 for one that is as new.

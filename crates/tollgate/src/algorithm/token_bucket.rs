@@ -19,6 +19,7 @@ pub struct State {
     amount: u64,
 }
 
+#[inline(always)]
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     let bucket = Bucket::of(quota);
     let open = still_filling(state, now);
@@ -83,6 +84,7 @@ impl State {
     }
 
     /// The same bucket with `missing` units missing at `now`; one that misses nothing is as new.
+    #[inline(always)]
     fn with_missing(&self, missing: u128, now: u64) -> Option<Self> {
         let (micros, parts) = divide(missing, self.amount);
         (missing > 0).then_some(Self { full_at: now.saturating_add(micros), parts, amount: self.amount })
@@ -111,10 +113,12 @@ impl Bucket {
     }
 
     /// A bucket of this quota with so much missing. Nothing fits into one of amount 0, so none is ever made.
+    #[inline(always)]
     fn missing(&self, missing: u128, now: u64) -> Option<State> {
         State { full_at: now, parts: 0, amount: self.amount.max(1) }.with_missing(missing, now)
     }
 
+    #[inline(always)]
     fn status(&self, open: Option<State>, now: u64) -> Status {
         let limit = self.limit;
         let Some(open) = open else {
@@ -128,7 +132,7 @@ impl Bucket {
             limit,
             remaining,
             refill_after: self.capacity.checked_sub(next).map(|target| open.until_missing(target, now)),
-            reset_after: open.until_missing(0, now),
+            reset_after: Duration::from_micros(open.full_at - now + u64::from(open.parts > 0)),
         }
     }
 }

@@ -182,8 +182,11 @@ impl MemoryStore {
     }
 
     fn asked<'a>(&'a self, charges: &[Charge<'a>]) -> Asked<'a> {
-        let quotas = charges.iter().flat_map(|charge| charge.quotas.iter().map(move |(id, quota)| (charge, id, quota)));
-        quotas.map(|(charge, id, quota)| self.ask(charge, id, quota)).collect()
+        let mut asked = Asked::new();
+        for charge in charges {
+            asked.extend(charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota)));
+        }
+        asked
     }
 
     fn ask<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &'a Quota) -> Ask<'a> {
@@ -208,13 +211,14 @@ impl MemoryStore {
     }
 
     fn decide(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
+        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked {
+            let at = at.unwrap_or_else(|| self.clock.now());
+            if let Some(outcome) = self.take_one(counter, *cost, at) {
+                return Taken { at, outcomes: smallvec![outcome] };
+            }
+        }
         let mut wide = self.lock(asked);
         let at = at.unwrap_or_else(|| self.clock.now());
-        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked
-            && let Some(outcome) = self.take_one(counter, *cost, at)
-        {
-            return Taken { at, outcomes: smallvec![outcome] };
-        }
         for race in 0..MAX_RACES {
             (0..race).for_each(|_| hint::spin_loop());
             let looked: SmallVec<[_; 4]> =
@@ -234,6 +238,7 @@ impl MemoryStore {
     }
 
     /// What most requests come to, without the machinery for several counters. None: somebody else was faster.
+    #[inline(always)]
     fn take_one(&self, counter: &Counter<'_>, cost: u64, at: Timestamp) -> Option<Outcome> {
         let (outcome, step) = self.counters.look(counter, cost, at);
         self.counters.take(counter, step, cost, at).map(|_| outcome)

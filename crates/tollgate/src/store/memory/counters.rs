@@ -99,33 +99,28 @@ impl Counters {
     }
 
     /// What a charge would get, and do.
+    #[inline(always)]
     pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
         let Counter { place, registered } = counter;
-        let sought = self.table.seek(place);
-        let state = match sought {
-            Sought::Settled(_, word) => self.registry.state(word),
+        let (slot, old) = match self.table.seek(place) {
+            Sought::Settled(slot, word) => (Some(slot), word),
             // Who is about to settle it has charged nobody yet.
-            Sought::Reserved(..) | Sought::Absent => self.registry.inherited(registered, place.tag, now),
+            Sought::Reserved(..) | Sought::Absent => (None, self.registry.inherited(registered, place.tag, now)),
         };
-        let before = match sought {
-            Sought::Settled(_, word) => word,
-            Sought::Reserved(..) | Sought::Absent => {
-                Word::settled(place.tag, registered.number, self.registry.pack(state.as_ref()))
-            }
-        };
-        let (charged, outcome) = algorithm::charge(state, &registered.quota, cost, now);
+        let (state, outcome) = self.registry.charged(old, registered, cost, now);
         if outcome.verdict == Verdict::Deny || cost == 0 {
             return (outcome, Step::Nothing);
         }
-        let new = Word::settled(place.tag, registered.number, self.registry.pack(charged.as_ref()));
-        let step = match sought {
-            Sought::Settled(slot, _) => Step::Change { slot, old: before, new },
-            Sought::Reserved(..) | Sought::Absent => Step::Bring { old: before, new },
+        let new = Word::settled(place.tag, registered.number, state);
+        let step = match slot {
+            Some(slot) => Step::Change { slot, old, new },
+            None => Step::Bring { old, new },
         };
         (outcome, step)
     }
 
     /// Does what a charge would do. None: somebody else was faster, and it must be looked at again.
+    #[inline(always)]
     pub(super) fn take<'a>(
         &'a self,
         counter: &Counter<'_>,
@@ -188,8 +183,7 @@ impl Counters {
             }
         };
         // Whatever this key owes was in its cell before its slot was another's, and so before this reservation.
-        let inherited = self.registry.inherited(registered, place.tag, now);
-        if self.registry.pack(inherited.as_ref()) != old.state() {
+        if self.registry.inherited(registered, place.tag, now) != old {
             slot.swap(reservation, Word::VACANT);
             return None;
         }

@@ -11,7 +11,7 @@ use std::{
 
 use portable_atomic::AtomicU128;
 
-use super::word::{QUOTA_BITS, Word};
+use super::word::{Kind, QUOTA_BITS, Word};
 use crate::{
     algorithm::{self, Outcome, State, Verdict, packed},
     clock::Timestamp,
@@ -88,12 +88,23 @@ impl Registry {
         packed::pack(state, self.origin.as_micros())
     }
 
+    /// What a charge of this quota makes of the state in a word, and gets.
+    #[inline(always)]
+    pub(super) fn charged(&self, word: Word, by: &Registered, cost: u64, now: Timestamp) -> (u128, Outcome) {
+        // Who charged it last, by the amount that it refills with.
+        let last = if word.quota() == by.number { Some(by) } else { self.of(word) };
+        let (last, origin) = (&last.unwrap_or(by).quota, self.origin.as_micros());
+        packed::charge(word.state(), last, &by.quota, cost, now.as_micros(), origin)
+    }
+
     /// What a newcomer owes before his first charge: whatever his cell holds could be his.
-    pub(super) fn inherited(&self, registered: &Registered, tag: u32, now: Timestamp) -> Option<State> {
+    pub(super) fn inherited(&self, registered: &Registered, tag: u32, now: Timestamp) -> Word {
+        let as_new = Word::settled(tag, registered.number, 0);
         if now.as_micros() >= registered.overflow.as_new_at.load(Ordering::SeqCst) {
-            return None;
+            return as_new;
         }
-        self.state(Word(registered.overflow.cell(tag)?.load(Ordering::SeqCst)))
+        let cell = registered.overflow.cell(tag).map(|cell| Word(cell.load(Ordering::SeqCst)));
+        cell.filter(|cell| cell.kind() == Kind::Settled).map_or(as_new, |cell| cell.of(tag))
     }
 
     /// Keeps the debt of a counter that is given up: a cell owes at least what each did that was given up to it.

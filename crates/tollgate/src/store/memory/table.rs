@@ -13,15 +13,13 @@
 //! know whose goes first, so never both settle. Who finds a reservation of another thread settles it himself, by steps 2 and
 //! 3, and waits for nobody.
 
-use std::{cell::Cell, sync::atomic::AtomicU64};
+use std::{cell::Cell, ops::ControlFlow, sync::atomic::AtomicU64};
 
 use portable_atomic::{AtomicU128, Ordering};
 
 use super::word::{Kind, Word};
 
 const SLOTS: usize = 4;
-/// The most words that a key is sought among.
-pub(super) const MAX_PLACES: usize = 3 * SLOTS;
 /// Slots for each counter that it is rated for, in hundredths: when so many keys are live, about one in 2,000 finds no slot
 /// of its own.
 const SLOTS_PER_100_COUNTERS: usize = 143;
@@ -139,33 +137,42 @@ impl Table {
     }
 
     /// Finds the word of a key. With reservations only, it is the one that goes first.
+    #[inline(always)]
     pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
-        for (slot, word) in self.words(place) {
-            if !word.is_of(place.tag) {
-                continue;
+        let settled = self.each(place, |_, slot, word| {
+            if word.is_of(place.tag) {
+                if word.kind() == Kind::Settled {
+                    return ControlFlow::Break((slot, word));
+                }
+                if reserved.is_none_or(|(first, _)| slot.rank < first.rank) {
+                    reserved = Some((slot, word));
+                }
             }
-            if word.kind() == Kind::Settled {
-                return Sought::Settled(slot, word);
-            }
-            if reserved.is_none_or(|(first, _)| slot.rank < first.rank) {
-                reserved = Some((slot, word));
-            }
+            ControlFlow::Continue(())
+        });
+        match (settled, reserved) {
+            (ControlFlow::Break((slot, word)), _) => Sought::Settled(slot, word),
+            (ControlFlow::Continue(()), Some((slot, word))) => Sought::Reserved(slot, word),
+            (ControlFlow::Continue(()), None) => Sought::Absent,
         }
-        reserved.map_or(Sought::Absent, |(slot, word)| Sought::Reserved(slot, word))
     }
 
     /// Settles a reservation as `word`, or finds that another goes first or has been settled.
     pub(super) fn settle(&self, place: &Place, slot: Slot<'_>, reservation: Word, word: Word) -> bool {
-        for (other, found) in self.words(place) {
+        let alone = self.each(place, |_, other, found| {
             if other.rank == slot.rank || !found.is_of(place.tag) {
-                continue;
+                return ControlFlow::Continue(());
             }
             let goes_first = found.kind() == Kind::Settled || other.rank < slot.rank;
-            if goes_first || !other.swap(found, Word::VACANT) {
-                slot.swap(reservation, Word::VACANT);
-                return false;
+            match !goes_first && other.swap(found, Word::VACANT) {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
             }
+        });
+        if alone.is_break() {
+            slot.swap(reservation, Word::VACANT);
+            return false;
         }
         slot.swap(reservation, word)
     }
@@ -177,11 +184,11 @@ impl Table {
     pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Option<(Slot<'_>, Word)> {
         let mut free = [Free::default(); 3];
         let mut least: Option<(O, Slot<'_>, Word)> = None;
-        for (i, (slot, word)) in self.words(place).enumerate() {
-            let bucket = &mut free[i / SLOTS];
-            if word == Word::EMPTY {
+        let _: ControlFlow<()> = self.each(place, |choice, slot, word| {
+            let bucket = &mut free[choice];
+            if word.kind() == Kind::Empty {
                 bucket.empty.count(slot, word);
-                continue;
+                return ControlFlow::Continue(());
             }
             match owes(word) {
                 Owes::Nothing => bucket.as_new.count(slot, word),
@@ -190,7 +197,8 @@ impl Table {
                 }
                 Owes::Something(_) | Owes::TooMuch => {}
             }
-        }
+            ControlFlow::Continue(())
+        });
         let [one, two, other] = free;
         one.empty
             .or_more(two.empty)
@@ -206,20 +214,28 @@ impl Table {
         slot.swap(expected, reservation).then_some(reservation)
     }
 
-    /// The words of all slots where a key can stand.
-    fn words(&self, place: &Place) -> impl Iterator<Item = (Slot<'_>, Word)> {
+    /// Shows all slots where a key can stand, each with its word and which choice of the key its bucket is.
+    #[inline(always)]
+    fn each<'a, B>(
+        &'a self,
+        place: &Place,
+        mut show: impl FnMut(usize, Slot<'a>, Word) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let mut some_empty = false;
-        (0..MAX_PLACES).map_while(move |i| {
+        for (choice, bucket) in place.buckets.iter().enumerate() {
             // Who was here before the usual buckets were full is in them, and no slot becomes empty again.
-            if i == 2 * SLOTS && some_empty {
-                return None;
+            if choice == 2 && some_empty {
+                break;
             }
-            let bucket = place.buckets[i / SLOTS] as usize;
-            let slot = Slot { word: &self.buckets[bucket].0[i % SLOTS], rank: bucket * SLOTS + i % SLOTS };
-            let word = slot.load();
-            some_empty |= word == Word::EMPTY;
-            Some((slot, word))
-        })
+            let bucket = *bucket as usize;
+            for (i, word) in self.buckets[bucket].0.iter().enumerate() {
+                let slot = Slot { word, rank: bucket * SLOTS + i };
+                let word = slot.load();
+                some_empty |= word.kind() == Kind::Empty;
+                show(choice, slot, word)?;
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -16,9 +16,10 @@ const KIND_AT: u32 = QUOTA_AT + QUOTA_BITS;
 const REST_AT: u32 = KIND_AT + 2;
 const _: () = assert!(REST_AT + packed::BITS == u128::BITS);
 
-const VACANT: u128 = 1;
-const RESERVED: u128 = 2;
-const SETTLED: u128 = 3;
+const VACANT: u64 = 1;
+// Both of these stand for a key: they have this bit.
+const RESERVED: u64 = 2;
+const SETTLED: u64 = 3;
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +39,19 @@ pub(super) enum Kind {
 }
 
 impl Word {
-    pub(super) const EMPTY: Self = Self(0);
-    pub(super) const VACANT: Self = Self(VACANT << KIND_AT);
+    pub(super) const VACANT: Self = Self((VACANT as u128) << KIND_AT);
 
     pub(super) fn settled(tag: u32, quota: u16, state: u128) -> Self {
-        Self(state << REST_AT | SETTLED << KIND_AT | u128::from(quota) << QUOTA_AT | u128::from(tag))
+        Self(state << REST_AT | u128::from(SETTLED) << KIND_AT | u128::from(quota) << QUOTA_AT | u128::from(tag))
     }
 
     /// A reservation unlike any other: a word that was removed and is there again is not the same.
     pub(super) fn reserved(tag: u32, nonce: u64) -> Self {
-        Self(u128::from(nonce) << REST_AT | RESERVED << KIND_AT | u128::from(tag))
+        Self(u128::from(nonce) << REST_AT | u128::from(RESERVED) << KIND_AT | u128::from(tag))
     }
 
     pub(super) fn kind(self) -> Kind {
-        match self.0 >> KIND_AT & 3 {
+        match self.low() >> KIND_AT & 3 {
             0 => Kind::Empty,
             VACANT => Kind::Vacant,
             RESERVED => Kind::Reserved,
@@ -60,11 +60,17 @@ impl Word {
     }
 
     pub(super) fn tag(self) -> u32 {
-        u32::try_from(self.0 & u128::from(u32::MAX)).unwrap_or_default()
+        u32::try_from(self.low() & u64::from(u32::MAX)).unwrap_or_default()
     }
 
     pub(super) fn quota(self) -> u16 {
-        u16::try_from(self.0 >> QUOTA_AT & ((1 << QUOTA_BITS) - 1)).unwrap_or_default()
+        u16::try_from(self.low() >> QUOTA_AT & ((1 << QUOTA_BITS) - 1)).unwrap_or_default()
+    }
+
+    /// The half with everything but most of the state.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+    fn low(self) -> u64 {
+        self.0 as u64
     }
 
     /// The packed state of a settled word; 0 is as new.
@@ -77,8 +83,13 @@ impl Word {
         Self::settled(self.tag(), self.quota(), state)
     }
 
+    /// The same state as of another key.
+    pub(super) fn of(self, tag: u32) -> Self {
+        Self::settled(tag, self.quota(), self.state())
+    }
+
     /// Whether it stands for a key with this tag: settled, or about to be.
     pub(super) fn is_of(self, tag: u32) -> bool {
-        self.tag() == tag && self.0 >> KIND_AT & 2 == 2
+        self.tag() == tag && self.low() >> KIND_AT & RESERVED == RESERVED
     }
 }
