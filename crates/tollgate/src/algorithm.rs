@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// The answer to a charge or to a whole request.
+// As wide as what stands beside it in an outcome: a byte that is copied with its padding, in one access after it was written
+// in another, holds the processor up. That was a tenth of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
 pub enum Verdict {
     /// It may pass.
     Allow,

@@ -10,7 +10,6 @@ const DAY: u64 = 86_400_000_000;
 /// 1970-01-05, the first Monday of the Unix era.
 const FIRST_MONDAY: u64 = 4 * DAY;
 
-#[inline]
 pub(super) fn charge(
     state: Option<fixed_window::State>,
     quota: &Quota,

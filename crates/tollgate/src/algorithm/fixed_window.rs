@@ -15,7 +15,6 @@ pub struct State {
     used: u64,
 }
 
-#[inline]
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     charge_until(state, quota, cost, now, || now.saturating_add(quota.window_micros()))
 }

@@ -33,6 +33,8 @@ pub(crate) fn is_narrow(quota: &Quota) -> bool {
 }
 
 /// The step [`charge`](super::charge) on a packed state, without the detour over [`State`]: what most decisions come to.
+///
+/// Inlined, with what it calls and what calls it: an outcome is large, and handing it on through memory costs as much as the step.
 #[inline(always)]
 pub(crate) fn charge(bits: u128, by: &Quota, quota: &Quota, cost: u64, now: u64, origin: u64) -> (u128, Outcome) {
     match quota.algorithm() {

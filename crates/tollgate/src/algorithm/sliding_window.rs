@@ -16,7 +16,6 @@ pub struct State {
     current: u64,
 }
 
-#[inline]
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     let (amount, window) = (quota.amount(), quota.window_micros());
     let open = advance(state, window, now);

@@ -1,18 +1,26 @@
 //! Reads forwarding headers: `Forwarded` (RFC 7239) and those that are lists of addresses, as `X-Forwarded-For` is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use smallvec::SmallVec;
 
 use crate::request::Request;
 
 /// The entries of a forwarding header, last one first; none for an entry that is no address.
-pub(super) fn hops_from_the_right(request: &Request<'_>, header: &str) -> Vec<Option<IpAddr>> {
-    let lines: Vec<&[u8]> = (0..).map_while(|n| request.headers.nth(header, n)).collect();
-    let joined = lines.join(&b","[..]);
-    match (lines.is_empty(), header) {
-        (true, _) => Vec::new(),
-        (false, "forwarded") => split_outside_quotes(&joined, b',').into_iter().rev().map(element).collect(),
+pub(super) fn hops_from_the_right(request: &Request<'_>, header: &str) -> SmallVec<[Option<IpAddr>; 4]> {
+    let lines: SmallVec<[&[u8]; 2]> = (0..).map_while(|n| request.headers.nth(header, n)).collect();
+    let joined = match lines[..] {
+        [] => return SmallVec::new(),
+        [line] => Cow::Borrowed(line),
+        _ => Cow::Owned(lines.join(&b","[..])),
+    };
+    match header {
+        "forwarded" => split_outside_quotes(&joined, b',').into_iter().rev().map(element).collect(),
         // No more than the hops that can count are looked at.
-        (false, _) => joined.rsplit(|byte| *byte == b',').take(super::MAX_HOPS).map(address).collect(),
+        _ => joined.rsplit(|byte| *byte == b',').take(super::MAX_HOPS).map(address).collect(),
     }
 }
 

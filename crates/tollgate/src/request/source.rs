@@ -19,19 +19,22 @@ impl Source {
 
     /// The header of this name, in any case.
     pub fn header(name: &str) -> Self {
-        Self::Header(HeaderName { lower: name.to_ascii_lowercase().into(), written: name.into() })
+        let lower = name.to_ascii_lowercase();
+        Self::Header(HeaderName { is_secret: can_be_secret(&lower), lower: lower.into(), written: name.into() })
     }
 
     /// Whether its value can be a secret, which is then never stored, logged or shown.
     pub(crate) fn is_secret(&self) -> bool {
         match self {
             Self::Cookie(_) => true,
-            Self::Header(HeaderName { written: name, .. }) | Self::Query(name) => {
-                let name = name.to_ascii_lowercase();
-                Self::SECRET.iter().any(|part| name.contains(part))
-            }
+            Self::Header(name) => name.is_secret,
+            Self::Query(name) => can_be_secret(&name.to_ascii_lowercase()),
         }
     }
+}
+
+fn can_be_secret(lower: &str) -> bool {
+    Source::SECRET.iter().any(|part| lower.contains(part))
 }
 
 impl FromStr for Source {
@@ -79,6 +82,8 @@ impl fmt::Display for Source {
 pub struct HeaderName {
     lower: Box<str>,
     written: Box<str>,
+    /// Whether its value can be one, found out once and not for every request.
+    is_secret: bool,
 }
 
 impl HeaderName {

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use self::{
     counters::{Counter, Counters, Done, Step},
@@ -211,10 +211,14 @@ impl MemoryStore {
     }
 
     fn decide(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
+        // What most requests come to, without the machinery for several counters.
         if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked {
             let at = at.unwrap_or_else(|| self.clock.now());
-            if let Some(outcome) = self.take_one(counter, *cost, at) {
-                return Taken { at, outcomes: smallvec![outcome] };
+            let (outcome, step) = self.counters.look(counter, *cost, at);
+            if self.counters.take(counter, step, *cost, at).is_some() {
+                let mut outcomes = Outcomes::new();
+                outcomes.push(outcome);
+                return Taken { at, outcomes };
             }
         }
         let mut wide = self.lock(asked);
@@ -235,13 +239,6 @@ impl MemoryStore {
             (outcome.verdict, outcome.retry_after) = (Verdict::Deny, Some(AFTER_RACES));
         }
         Taken { at, outcomes }
-    }
-
-    /// What most requests come to, without the machinery for several counters. None: somebody else was faster.
-    #[inline(always)]
-    fn take_one(&self, counter: &Counter<'_>, cost: u64, at: Timestamp) -> Option<Outcome> {
-        let (outcome, step) = self.counters.look(counter, cost, at);
-        self.counters.take(counter, step, cost, at).map(|_| outcome)
     }
 
     fn look<'a>(&'a self, asked: &Ask<'_>, cost: u64, wide: &mut Locked<'_>, at: Timestamp) -> (Outcome, Step<'a>) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{
     Statistics,
     registry::{Registered, Registry},
-    table::{Owes, Place, Slot, Sought, Table},
+    table::{Owes, Place, Room, Slot, Sought, Table},
     word::{Kind, Word},
 };
 use crate::{
@@ -53,8 +53,8 @@ pub(super) enum Step<'a> {
     Nothing,
     /// It changes this word.
     Change { slot: Slot<'a>, old: Word, new: Word },
-    /// It brings a new counter, which owed `old` before.
-    Bring { old: Word, new: Word },
+    /// It brings a new counter, which owed `old` before; somebody may have reserved a slot for it.
+    Bring { reserved: Option<(Slot<'a>, Word)>, old: Word, new: Word },
 }
 
 /// What a charge did.
@@ -63,6 +63,14 @@ pub(super) enum Done<'a> {
     Nothing,
     Changed { slot: Slot<'a>, old: Word, new: Word },
     Overflowed,
+}
+
+/// Why a newcomer has no slot.
+enum NoSlot {
+    /// Somebody else was faster.
+    Beaten,
+    /// Nobody can be given up for him.
+    Full,
 }
 
 impl Counters {
@@ -102,19 +110,21 @@ impl Counters {
     #[inline(always)]
     pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
         let Counter { place, registered } = counter;
-        let (slot, old) = match self.table.seek(place) {
-            Sought::Settled(slot, word) => (Some(slot), word),
+        let sought = self.table.seek(place);
+        let old = match sought {
+            Sought::Settled(_, word) => word,
             // Who is about to settle it has charged nobody yet.
-            Sought::Reserved(..) | Sought::Absent => (None, self.registry.inherited(registered, place.tag, now)),
+            Sought::Reserved(..) | Sought::Absent => self.registry.inherited(registered, place.tag, now),
         };
         let (state, outcome) = self.registry.charged(old, registered, cost, now);
         if outcome.verdict == Verdict::Deny || cost == 0 {
             return (outcome, Step::Nothing);
         }
         let new = Word::settled(place.tag, registered.number, state);
-        let step = match slot {
-            Some(slot) => Step::Change { slot, old, new },
-            None => Step::Bring { old, new },
+        let step = match sought {
+            Sought::Settled(slot, _) => Step::Change { slot, old, new },
+            Sought::Reserved(slot, word) => Step::Bring { reserved: Some((slot, word)), old, new },
+            Sought::Absent => Step::Bring { reserved: None, old, new },
         };
         (outcome, step)
     }
@@ -131,7 +141,20 @@ impl Counters {
         match step {
             Step::Nothing => Some(Done::Nothing),
             Step::Change { slot, old, new } => slot.swap(old, new).then_some(Done::Changed { slot, old, new }),
-            Step::Bring { old, new } => self.bring(counter, old, new, cost, now),
+            Step::Bring { reserved, old, new } => {
+                let (slot, reservation) = match reserved.map_or_else(|| self.reserve(counter, cost, now), Ok) {
+                    Ok(reserved) => reserved,
+                    Err(NoSlot::Beaten) => return None,
+                    Err(NoSlot::Full) => return self.overflow(counter, cost, now),
+                };
+                // Whatever this key owes was in its cell before its slot was another's, and so before this reservation.
+                if self.registry.inherited(counter.registered, counter.place.tag, now) != old {
+                    slot.swap(reservation, Word::VACANT);
+                    return None;
+                }
+                let settled = self.table.settle(&counter.place, slot, reservation, new);
+                settled.then_some(Done::Changed { slot, old, new })
+            }
         }
     }
 
@@ -169,41 +192,27 @@ impl Counters {
         }
     }
 
-    fn bring<'a>(&'a self, counter: &Counter<'_>, old: Word, new: Word, cost: u64, now: Timestamp) -> Option<Done<'a>> {
-        let Counter { place, registered } = counter;
-        let (slot, reservation) = match self.table.seek(place) {
-            Sought::Settled(..) => return None,
-            Sought::Reserved(slot, reservation) => (slot, reservation),
-            Sought::Absent => {
-                let own = Debt::of_first(&registered.quota, cost);
-                let Some((slot, found)) = self.table.room(place, |word| self.owes(word, own, now)) else {
-                    return self.overflow(counter, cost, now);
-                };
-                (slot, self.reserve(place, slot, found, now)?)
-            }
-        };
-        // Whatever this key owes was in its cell before its slot was another's, and so before this reservation.
-        if self.registry.inherited(registered, place.tag, now) != old {
-            slot.swap(reservation, Word::VACANT);
-            return None;
-        }
-        self.table.settle(place, slot, reservation, new).then_some(Done::Changed { slot, old, new })
-    }
-
     fn overflow<'a>(&'a self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Done<'a>> {
         let outcome = self.registry.charge(counter.registered, counter.place.tag, cost, now)?;
         self.tally(&counter.place).given_up.fetch_add(1, Ordering::Relaxed);
         (outcome.verdict == Verdict::Allow).then_some(Done::Overflowed)
     }
 
-    /// Reserves a slot, and keeps the debt of whoever had it.
-    fn reserve(&self, place: &Place, slot: Slot<'_>, found: Word, now: Timestamp) -> Option<Word> {
+    /// Reserves a slot for a newcomer, and keeps the debt of whoever had it.
+    fn reserve(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Result<(Slot<'_>, Word), NoSlot> {
+        let Counter { place, registered } = counter;
+        let own = Debt::of_first(&registered.quota, cost);
+        let (slot, found) = match self.table.room(place, |word| self.owes(word, own, now)) {
+            Room::In(slot, found) => (slot, found),
+            Room::Known => return Err(NoSlot::Beaten),
+            Room::None => return Err(NoSlot::Full),
+        };
         let counted = found.kind() == Kind::Settled && !matches!(self.owes(found, u64::MAX, now), Owes::Nothing);
         if counted && let Some(registered) = self.registry.of(found) {
             // Before the slot is taken, so that it never counts nowhere.
             self.registry.keep(registered, found.tag(), self.registry.state(found), now);
         }
-        let reservation = Table::reserve(place, slot, found)?;
+        let reservation = Table::reserve(place, slot, found).ok_or(NoSlot::Beaten)?;
         let tally = self.tally(place);
         match found.kind() {
             Kind::Empty => tally.in_use.fetch_add(1, Ordering::Relaxed),
@@ -211,7 +220,7 @@ impl Counters {
             Kind::Settled => tally.reused.fetch_add(1, Ordering::Relaxed),
             Kind::Vacant | Kind::Reserved => 0,
         };
-        Some(reservation)
+        Ok((slot, reservation))
     }
 
     /// What a counter owes to one that will owe `own`.

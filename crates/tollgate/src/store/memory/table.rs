@@ -24,12 +24,14 @@ const SLOTS: usize = 4;
 /// of its own.
 const SLOTS_PER_100_COUNTERS: usize = 143;
 
-/// As large as a line of the cache, and never across two.
-#[repr(align(64))]
-struct Bucket([AtomicU128; SLOTS]);
+/// A bucket is a line of the cache.
+const LINE: usize = SLOTS * size_of::<AtomicU128>();
 
 pub(super) struct Table {
-    buckets: Box<[Bucket]>,
+    /// With a few more than there are in buckets, so that those begin where a line does.
+    slots: Box<[AtomicU128]>,
+    first: usize,
+    buckets: usize,
 }
 
 /// Where a key can stand, and by what it is known there. All of it comes from a hash with a secret.
@@ -65,6 +67,16 @@ pub(super) enum Owes<O> {
     TooMuch,
 }
 
+/// Where a newcomer can stand.
+pub(super) enum Room<'a> {
+    /// In this slot, in place of what is in it.
+    In(Slot<'a>, Word),
+    /// He is no newcomer: somebody has been faster in bringing him.
+    Known,
+    /// Nowhere: nobody can be given up for him.
+    None,
+}
+
 /// The slots of a bucket that a newcomer can have for nothing.
 #[derive(Clone, Copy, Default)]
 struct Free<'a> {
@@ -95,21 +107,30 @@ impl Table {
     pub(super) fn new(counters: usize) -> Self {
         let slots = counters.saturating_mul(SLOTS_PER_100_COUNTERS) / 100;
         let buckets = slots.div_ceil(SLOTS).clamp(1, u32::MAX as usize);
-        let zeroed = Box::<[Bucket]>::new_zeroed_slice(buckets);
-        // SAFETY: a bucket is made of 128-bit atomics alone, for which zeroes are as good as any bits.
+        // Not by a type with the alignment of a line: for those the allocator writes the zeroes itself.
+        let zeroed = Box::<[AtomicU128]>::new_zeroed_slice(buckets * SLOTS + SLOTS - 1);
+        // SAFETY: zeroes are as good as any bits for 128-bit atomics.
         #[expect(unsafe_code, reason = "nothing else allocates zeroed atomics without writing to all of them")]
-        let buckets = unsafe { zeroed.assume_init() };
-        Self { buckets }
+        let slots = unsafe { zeroed.assume_init() };
+        in_large_pages(&slots);
+        let first = (slots.as_ptr().addr().next_multiple_of(LINE) - slots.as_ptr().addr()) / size_of::<AtomicU128>();
+        Self { slots, first, buckets }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.buckets)
+        size_of_val(&*self.slots)
+    }
+
+    /// The slots of a bucket, of which there is one for every number below `buckets`.
+    fn bucket(&self, number: u32) -> &[AtomicU128] {
+        let first = self.first + number as usize * SLOTS;
+        &self.slots[first..first + SLOTS]
     }
 
     pub(super) fn place(&self, hash: u64) -> Place {
         let bucket = |hash: u64| {
             // The upper half of the product of a fraction of 32 bits: below the number of buckets, which fits 32 bits.
-            let scaled = (hash >> 32).wrapping_mul(self.buckets.len() as u64) >> 32;
+            let scaled = (hash >> 32).wrapping_mul(self.buckets as u64) >> 32;
             u32::try_from(scaled).unwrap_or_default()
         };
         // Odd factors (Steele and Vigna, "Computationally easy, spectrally good multipliers", 2021) mix all bits into the upper
@@ -125,7 +146,7 @@ impl Table {
         #[cfg(target_arch = "x86_64")]
         for bucket in &place.buckets[..2] {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line: *const Bucket = &self.buckets[*bucket as usize];
+            let line = self.bucket(*bucket).as_ptr();
             // SAFETY: it is only a hint, which changes nothing that can be seen, and the line is there.
             #[expect(unsafe_code, reason = "a load would be waited for by the clock")]
             unsafe {
@@ -177,15 +198,18 @@ impl Table {
         slot.swap(reservation, word)
     }
 
-    /// A slot for a newcomer, and what is in it, by what `owes` says of each counter: one never used, else one that owes
-    /// nothing, else the one that owes least. None: nobody can be given up.
+    /// Room for a newcomer, by what `owes` says of each counter: a slot never used, else one that owes nothing, else the one
+    /// that owes least.
     ///
-    /// Of the two usual buckets it is the one with more such slots: that leaves both choices to those who come later.
-    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Option<(Slot<'_>, Word)> {
+    /// Of the two usual buckets it is in the one with more such slots: that leaves both choices to those who come later.
+    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Room<'_> {
         let mut free = [Free::default(); 3];
         let mut least: Option<(O, Slot<'_>, Word)> = None;
-        let _: ControlFlow<()> = self.each(place, |choice, slot, word| {
+        let unknown = self.each(place, |choice, slot, word| {
             let bucket = &mut free[choice];
+            if word.is_of(place.tag) {
+                return ControlFlow::Break(());
+            }
             if word.kind() == Kind::Empty {
                 bucket.empty.count(slot, word);
                 return ControlFlow::Continue(());
@@ -199,6 +223,9 @@ impl Table {
             }
             ControlFlow::Continue(())
         });
+        if unknown.is_break() {
+            return Room::Known;
+        }
         let [one, two, other] = free;
         one.empty
             .or_more(two.empty)
@@ -206,6 +233,7 @@ impl Table {
             .or(other.empty.first)
             .or(other.as_new.first)
             .or(least.map(|(_, slot, word)| (slot, word)))
+            .map_or(Room::None, |(slot, word)| Room::In(slot, word))
     }
 
     /// Reserves a slot with `expected` in it.
@@ -227,9 +255,8 @@ impl Table {
             if choice == 2 && some_empty {
                 break;
             }
-            let bucket = *bucket as usize;
-            for (i, word) in self.buckets[bucket].0.iter().enumerate() {
-                let slot = Slot { word, rank: bucket * SLOTS + i };
+            for (i, word) in self.bucket(*bucket).iter().enumerate() {
+                let slot = Slot { word, rank: *bucket as usize * SLOTS + i };
                 let word = slot.load();
                 some_empty |= word.kind() == Kind::Empty;
                 show(choice, slot, word)?;
@@ -254,8 +281,29 @@ impl Slot<'_> {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("buckets", &self.buckets.len()).finish()
+        f.debug_struct("Table").field("buckets", &self.buckets).finish()
     }
+}
+
+/// Asks the system for large pages. Keys are spread over the whole table, and with small ones nearly every decision would wait
+/// for the address of a page before it waits for the page.
+fn in_large_pages(slots: &[AtomicU128]) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        let whole = slots.as_ptr().addr().next_multiple_of(PAGE) - slots.as_ptr().addr();
+        if let Some(bytes) = size_of_val(slots).checked_sub(whole) {
+            // SAFETY: the range lies within the slots, and the advice changes nothing that can be read there.
+            #[expect(unsafe_code, reason = "a system call")]
+            unsafe {
+                let start = slots.as_ptr().byte_add(whole).cast_mut().cast();
+                // Where it is not heeded, everything works as well, but slower.
+                libc::madvise(start, bytes / PAGE * PAGE, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = slots;
 }
 
 /// Where another thread can come in between, shuttle lets it when this is tested.
