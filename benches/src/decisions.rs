@@ -2,7 +2,8 @@
 //!
 //! Every case is measured in rounds over all contestants, so that whatever else the machine does meets all of them; a
 //! figure is the median of its rounds. All keys are in the store beforehand and all decisions allow, unless the case says
-//! otherwise. Time is wall time over the decisions of all threads together: perfect scaling halves it with two.
+//! otherwise. Time is wall time over the decisions of all threads together: perfect scaling halves it with two. Two parts
+//! ask for more than time: what a flood of invented keys does, and whether many threads at few keys are counted right.
 //!
 //! Each part runs in a process of its own, with a heap that no other part has left its holes in, and gives all its memory
 //! back. The stores of one part live side by side, since rounds need all of them: about 4 GB with 10 million strings.
@@ -10,9 +11,13 @@
 mod cases;
 mod check;
 mod contestants;
+mod flood;
+mod histogram;
+pub(crate) mod instructions;
 mod keys;
 mod measure;
 mod part;
+mod stress;
 mod table;
 
 use anyhow::bail;
@@ -31,10 +36,22 @@ pub(crate) enum Extent {
 impl Extent {
     fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::Full => {
-                &["str24_1k", "u64_1k", "str24_1m", "u64_1m", "str24_10m", "u64_10m", "hot", "new", "rules", "check"]
-            }
-            Self::Quick => &["str24_1m", "u64_1m", "hot", "new", "rules", "check"],
+            Self::Full => &[
+                "str24_1k",
+                "u64_1k",
+                "str24_1m",
+                "u64_1m",
+                "str24_10m",
+                "u64_10m",
+                "hot",
+                "new",
+                "batch",
+                "rules",
+                "check",
+                "flood",
+                "stress",
+            ],
+            Self::Quick => &["str24_1m", "u64_1m", "hot", "new", "batch", "rules", "check", "flood"],
         }
     }
 
@@ -71,8 +88,11 @@ pub(crate) fn run_part(part: &str, extent: Extent) -> anyhow::Result<()> {
             cases::hot_key::<String>(&mut table, extent, "str24_hot_denied_2t")?;
         }
         ["new"] => cases::new_keys(&mut table, extent)?,
+        ["batch"] => cases::batches(&mut table, extent)?,
         ["rules"] => cases::three_rules(&mut table, extent)?,
         ["check"] => cases::whole_check(&mut table, extent)?,
+        ["flood"] => flood::run(&mut table)?,
+        ["stress"] => stress::run()?,
         _ => bail!("no part {part:?}, expected one of: {}", Extent::Full.parts().join(", ")),
     }
     part::report(&table);

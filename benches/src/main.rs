@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p benches -- decisions [--quick]        # the store beside governor and throttlecrab
 //! cargo run --release -p benches -- decisions --part str24_1m  # one part of that
+//! cargo run --release -p benches -- instructions               # instructions a decision, beside governor; needs valgrind
 //! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
@@ -15,7 +16,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, bail, ensure};
 
-use self::decisions::Extent;
+use self::decisions::{Extent, instructions};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,9 +25,11 @@ fn main() -> anyhow::Result<()> {
         ["decisions", "--quick"] => decisions::run(Extent::Quick),
         ["decisions", "--part", part] => decisions::run_part(part, Extent::Full),
         ["decisions", "--part", part, "--quick"] => decisions::run_part(part, Extent::Quick),
+        ["instructions"] => instructions::run(),
+        ["instructions", "--part", contestant, case, rounds] => instructions::run_part(contestant, case, rounds),
         ["proxy"] => proxy::run(),
         ["replay"] => replay::run(),
-        _ => bail!("expected one of: decisions [--part PART] [--quick], proxy, replay"),
+        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, proxy, replay"),
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use super::{
     Extent,
     check::{Address, Checked},
-    contestants::{Allowance, Contestant, Contestants, Ours},
+    contestants::{Allowance, Batched, Contestant, Contestants, Ours, governor},
     keys::{Draw, Numbered, drawn},
     measure::{ROUNDS, fill, medians, resident_bytes, time},
     part,
@@ -100,6 +100,23 @@ pub(crate) fn new_keys(table: &mut Table, extent: Extent) -> anyhow::Result<()> 
         time(&*store, &keys, 1, keys.len())
     })?;
     table.times("new_str24", &times);
+    Ok(())
+}
+
+/// Our store asked about 16 requests a call, beside governor, which knows only one by one.
+pub(crate) fn batches(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
+    let sequence = drawn::<String>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
+    let (governor, batched) =
+        (governor(MILLION, Allowance::Plenty), Batched(Ours::open(MILLION, ["a"], Allowance::Plenty)));
+    let stores: [(&str, &dyn Contestant<String>); 2] = [("governor", &*governor), ("tollgate", &batched)];
+    for (_, store) in stores {
+        fill(store, 0..MILLION)?;
+    }
+    let times = medians(&stores, |store, round| {
+        let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
+        time(*store, keys, 2, keys.len())
+    })?;
+    table.times("batch16_str24_1m_2t", &times);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use tollgate::{
     key::Key,
     policy::{Mode, Quotas},
     quota::{Algorithm, Limits},
-    store::{Charge, memory::MemoryStore},
+    store::{Charge, Taken, memory::MemoryStore},
 };
 
 use super::keys::Numbered;
@@ -95,7 +95,10 @@ impl Allowance {
     }
 }
 
-fn governor<K: Clone + Hash + Eq + Send + Sync + 'static>(_: u64, allowance: Allowance) -> Box<dyn Contestant<K>> {
+pub(crate) fn governor<K: Clone + Hash + Eq + Send + Sync + 'static>(
+    _: u64,
+    allowance: Allowance,
+) -> Box<dyn Contestant<K>> {
     let each = Duration::from_secs(60) * allowance.minutes_each();
     let quota = Quota::with_period(each).expect("a span above zero");
     let burst = NonZeroU32::new(allowance.burst()).expect("a burst above zero");
@@ -153,17 +156,29 @@ impl<const RULES: usize> Ours<RULES> {
     /// A store rated for `counters`, no more: what it has to give up at that is part of the measurement.
     pub(crate) fn open(counters: u64, rules: [&str; RULES], allowance: Allowance) -> Self {
         let limits = format!("1/{}minutes burst {}", allowance.minutes_each(), allowance.burst());
+        Self::with(counters, rules, &limits, Algorithm::TokenBucket)
+    }
+
+    /// The same with other limits.
+    pub(crate) fn with(counters: u64, rules: [&str; RULES], limits: &str, algorithm: Algorithm) -> Self {
         let limits: Limits = limits.parse().expect("a limit as the documentation has it");
-        let quotas = |rule| Quotas::new(rule, &limits, Some(Algorithm::TokenBucket)).expect("a bucket has a burst");
+        let quotas = |rule| Quotas::new(rule, &limits, Some(algorithm)).expect("only a bucket has a burst");
         let counters = usize::try_from(counters).unwrap_or(usize::MAX);
         Self { store: MemoryStore::new(counters, Clock::system()), rules: rules.map(quotas) }
     }
 
-    fn allows(&self, key: &Key) -> bool {
-        let charges =
-            self.rules.each_ref().map(|quotas| Charge { rule: "a", mode: Mode::Enforce, key, quotas, cost: 1 });
-        self.store.take_now(&charges).outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow)
+    /// Takes one from this key's counter of every rule.
+    pub(crate) fn allows(&self, key: &Key) -> bool {
+        is_allowed(&self.store.take_now(&self.charges(key)))
     }
+
+    fn charges<'a>(&'a self, key: &'a Key) -> [Charge<'a>; RULES] {
+        self.rules.each_ref().map(|quotas| Charge { rule: "a", mode: Mode::Enforce, key, quotas, cost: 1 })
+    }
+}
+
+fn is_allowed(taken: &Taken) -> bool {
+    taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow)
 }
 
 /// Measured: making the key from its bytes, the charge, hashing, the clock (the system's), the decision, and the full status
@@ -186,5 +201,23 @@ impl<const RULES: usize> Contestant<String> for Ours<RULES> {
 
     fn given_up(&self) -> Option<u64> {
         Some(self.store.statistics().given_up)
+    }
+}
+
+/// Tollgate's memory store with one rule, asked about 16 requests a call, as one who reads them from sockets in batches can.
+pub(crate) struct Batched(pub(crate) Ours<1>);
+
+const BATCH: usize = 16;
+
+/// Measured: the same, but the clock is read once a call. Those too few for a batch are decided one by one.
+impl Contestant<String> for Batched {
+    fn allowed(&self, keys: &[String]) -> usize {
+        let (batches, rest) = keys.as_chunks::<BATCH>();
+        let allowed = |batch: &[String; BATCH]| {
+            let keys = batch.each_ref().map(|key| Key::of([key.as_bytes()]));
+            let requests = keys.each_ref().map(|key| self.0.charges(key));
+            self.0.store.take_batch_now(&requests).iter().filter(|taken| is_allowed(taken)).count()
+        };
+        batches.iter().map(allowed).sum::<usize>() + self.0.allowed(rest)
     }
 }

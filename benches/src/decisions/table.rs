@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const CONTESTANTS: [&str; 3] = ["governor", "throttlecrab", "tollgate"];
 /// What scripts read, in this order; whatever was not measured is left out. Ratios to governor, higher is better, where
 /// the name is a case.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 18] = [
     "str24_1m_uniform_1t",
     "str24_1m_uniform_2t",
     "u64_1m_uniform_1t",
@@ -16,10 +16,15 @@ const NAMES: [&str; 13] = [
     "str24_1k_uniform_2t",
     "hot_denied_2t",
     "new_str24",
+    "batch16_str24_1m_2t",
     "bytes_per_counter",
     "given_up_share",
     "three_rules_over_one",
     "check_three_rules_ns",
+    "flood_still_denied_share",
+    "flood_repeated_admitted",
+    "flood_memory_growth",
+    "flood_p999_over_before",
 ];
 
 /// One figure for each contestant that took part.
@@ -75,7 +80,7 @@ impl Table {
     pub(crate) fn print_last(&self) {
         println!();
         for (name, value) in NAMES.iter().filter_map(|name| Some((name, self.kept(name)?))) {
-            let decimals = if *name == "given_up_share" { 6 } else { 2 };
+            let decimals = if name.ends_with("_share") || name.ends_with("_growth") { 6 } else { 2 };
             println!("{name} {value:.decimals$}");
         }
     }
