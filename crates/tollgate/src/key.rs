@@ -71,7 +71,8 @@ impl Key {
         if value.len() > MAX_PART {
             return self.hashed(value);
         }
-        if value.iter().all(|byte| IS_PLAIN[usize::from(*byte)]) {
+        // All of them, and not only up to the first that is not: then the loop needs no branches.
+        if value.iter().fold(true, |all, byte| all & IS_PLAIN[usize::from(*byte)]) {
             return self.0.extend_from_slice(value);
         }
         for part in value.chunks(AT_ONCE) {

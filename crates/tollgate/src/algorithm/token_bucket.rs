@@ -48,10 +48,13 @@ pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u6
     open.with_missing(open.missing(now).saturating_sub(unpaid), now)
 }
 
-/// The one of two buckets that misses more, for as long as it does.
+/// A bucket that misses as much as either of two, and refills as slowly as the slower one.
 pub(super) fn join(one: State, other: State, now: u64) -> Option<State> {
     match (still_filling(Some(one), now), still_filling(Some(other), now)) {
-        (Some(one), Some(other)) => Some(if one.missing(now) < other.missing(now) { other } else { one }),
+        (Some(one), Some(other)) => {
+            let slower = if one.amount < other.amount { one } else { other };
+            slower.with_missing(one.missing(now).max(other.missing(now)), now)
+        }
         (one, other) => one.or(other),
     }
 }

@@ -184,7 +184,9 @@ impl MemoryStore {
     fn asked<'a>(&'a self, charges: &[Charge<'a>]) -> Asked<'a> {
         let mut asked = Asked::new();
         for charge in charges {
-            asked.extend(charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota)));
+            for (id, quota) in charge.quotas.iter() {
+                asked.push(self.ask(charge, id, quota));
+            }
         }
         asked
     }

@@ -77,7 +77,7 @@ impl Counters {
     pub(super) fn new(counters: usize, origin: Timestamp) -> Self {
         Self {
             table: Table::new(counters),
-            registry: Registry::new(origin),
+            registry: Registry::new(counters, origin),
             rated: counters,
             tallies: Default::default(),
         }

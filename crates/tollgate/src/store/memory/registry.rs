@@ -22,8 +22,10 @@ use crate::{
 const QUOTAS: usize = 1 << QUOTA_BITS;
 /// How far from its usual place a quota is looked for.
 const MAX_STEPS: usize = 16;
-/// Cells that the keys of one quota share.
-const CELLS: usize = 256;
+/// Cells that the keys of one quota share: the more there are, the fewer newcomers suffer from a single one without room.
+const MIN_CELLS: usize = 256;
+const MAX_CELLS: usize = 4_096;
+const COUNTERS_PER_CELL: usize = 256;
 /// How often a cell is tried anew after somebody else was faster.
 const MAX_RACES: usize = 1_000;
 
@@ -33,6 +35,8 @@ pub(super) struct Registry {
     quotas: Box<[OnceLock<Box<Registered>>]>,
     /// By the counters they are for: quotas that differ in their amounts alone share them.
     overflows: Mutex<HashMap<CounterId, Arc<Overflow>>>,
+    /// How many cells an overflow has.
+    cells: usize,
     /// The store's beginning, from which packed instants count.
     origin: Timestamp,
 }
@@ -47,8 +51,11 @@ pub(super) struct Registered {
 }
 
 impl Registry {
-    pub(super) fn new(origin: Timestamp) -> Self {
-        Self { quotas: (0..QUOTAS).map(|_| OnceLock::new()).collect(), overflows: Mutex::default(), origin }
+    /// For a table of so many counters.
+    pub(super) fn new(counters: usize, origin: Timestamp) -> Self {
+        let quotas = (0..QUOTAS).map(|_| OnceLock::new()).collect();
+        let cells = (counters / COUNTERS_PER_CELL).clamp(MIN_CELLS, MAX_CELLS);
+        Self { quotas, overflows: Mutex::default(), cells, origin }
     }
 
     /// The quota with its number, which it gets now if it has none. None: too many are there already.
@@ -67,7 +74,7 @@ impl Registry {
 
     fn register(&self, index: usize, id: CounterId, quota: &Quota) -> Registered {
         let mut overflows = self.overflows.lock().unwrap_or_else(PoisonError::into_inner);
-        let overflow = overflows.entry(id).or_default().clone();
+        let overflow = overflows.entry(id).or_insert_with(|| Arc::new(Overflow::new(self.cells))).clone();
         // Below `QUOTAS`.
         let number = u16::try_from(index).unwrap_or_default();
         Registered { id, number, quota: *quota, overflow }
@@ -109,9 +116,12 @@ impl Registry {
 
     /// Keeps the debt of a counter that is given up: a cell owes at least what each did that was given up to it.
     pub(super) fn keep(&self, registered: &Registered, tag: u32, given_up: Option<State>, now: Timestamp) {
-        self.change(registered, tag, now, |cell, _| {
+        self.change(registered, tag, now, |cell, number| {
             let joined = algorithm::join(cell.clone(), given_up.clone(), &registered.quota, now);
-            (joined != cell).then_some((registered.number, joined))
+            // A bucket refills by the amount of its quota: the slower one's, of two.
+            let last = cell.as_ref().and_then(|_| self.quotas[usize::from(number)].get());
+            let last = last.filter(|last| last.quota.amount() < registered.quota.amount());
+            (joined != cell).then_some((last.map_or(registered.number, |last| last.number), joined))
         });
     }
 
@@ -158,20 +168,25 @@ impl Registry {
 }
 
 /// Counters that many keys share. Until something is given up there are none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Overflow {
+    len: usize,
     cells: OnceLock<Box<[AtomicU128]>>,
     /// When all cells are as new, in microseconds since the epoch.
     as_new_at: AtomicU64,
 }
 
 impl Overflow {
+    fn new(len: usize) -> Self {
+        Self { len, cells: OnceLock::new(), as_new_at: AtomicU64::new(0) }
+    }
+
     fn cell(&self, tag: u32) -> Option<&AtomicU128> {
-        self.cells.get().map(|cells| &cells[tag as usize % CELLS])
+        self.cells.get().map(|cells| &cells[tag as usize % cells.len()])
     }
 
     fn cell_or_new(&self, tag: u32) -> &AtomicU128 {
-        let cells = self.cells.get_or_init(|| (0..CELLS).map(|_| AtomicU128::new(0)).collect());
-        &cells[tag as usize % CELLS]
+        let cells = self.cells.get_or_init(|| (0..self.len).map(|_| AtomicU128::new(0)).collect());
+        &cells[tag as usize % cells.len()]
     }
 }
