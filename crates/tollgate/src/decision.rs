@@ -11,7 +11,7 @@ use crate::{
     key::Key,
     policy::{Count, Fit, Mode, Policy, Quotas, Rule},
     quota::Quota,
-    store::{Charge, GiveBack, Outcomes, Taken, passes},
+    store::{Charge, GiveBack, Outcomes, Taken},
 };
 
 /// What was decided about one request, and why.
@@ -28,11 +28,11 @@ pub struct Decision {
 impl Decision {
     pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
         let Taken { at, outcomes } = taken;
-        let verdict = match passes(&charges(&policy, &fits), &outcomes) {
-            true => Verdict::Allow,
-            false => Verdict::Deny,
-        };
-        Self { policy, client, fits, at, outcomes, verdict }
+        let mut decision = Self { policy, client, fits, at, outcomes, verdict: Verdict::Allow };
+        if decision.denying().next().is_some() {
+            decision.verdict = Verdict::Deny;
+        }
+        decision
     }
 
     /// Whether the request may pass.

@@ -227,11 +227,14 @@ impl MemoryStore {
         let at = at.unwrap_or_else(|| self.clock.now());
         for race in 0..MAX_RACES {
             (0..race).for_each(|_| hint::spin_loop());
-            let looked: SmallVec<[_; 4]> =
-                asked.iter().map(|asked| self.look(asked, asked.cost, &mut wide, at)).collect();
-            let mut outcomes: Outcomes = looked.iter().map(|(outcome, _)| *outcome).collect();
+            let (mut outcomes, mut steps) = (Outcomes::new(), SmallVec::<[Step<'_>; 4]>::new());
+            for asked in asked {
+                let (outcome, step) = self.look(asked, asked.cost, &mut wide, at);
+                outcomes.push(outcome);
+                steps.push(step);
+            }
             let taken = taken(charges, &outcomes);
-            if self.take_all(asked, &looked, &taken, &mut wide, at) {
+            if self.take_all(asked, &steps, &taken, &mut wide, at) {
                 self.uncharge(asked, &taken, &mut outcomes, &mut wide, at);
                 return Taken { at, outcomes };
             }
@@ -243,6 +246,7 @@ impl MemoryStore {
         Taken { at, outcomes }
     }
 
+    #[inline(always)]
     fn look<'a>(&'a self, asked: &Ask<'_>, cost: u64, wide: &mut Locked<'_>, at: Timestamp) -> (Outcome, Step<'a>) {
         match &asked.seat {
             Seat::Table(counter) => self.counters.look(counter, cost, at),
@@ -254,13 +258,13 @@ impl MemoryStore {
     fn take_all<'a>(
         &'a self,
         asked: &[Ask<'_>],
-        looked: &[(Outcome, Step<'a>)],
+        steps: &[Step<'a>],
         taken: &[bool],
         wide: &mut Locked<'_>,
         at: Timestamp,
     ) -> bool {
         let mut done: SmallVec<[(&Counter<'_>, Done<'a>, u64); 4]> = SmallVec::new();
-        for ((asked, (_, step)), _) in asked.iter().zip(looked).zip(taken).filter(|(_, taken)| **taken) {
+        for ((asked, step), _) in asked.iter().zip(steps).zip(taken).filter(|(_, taken)| **taken) {
             let Seat::Table(counter) = &asked.seat else { continue };
             let Some(what) = self.counters.take(counter, *step, asked.cost, at) else {
                 done.into_iter().for_each(|(counter, what, cost)| self.counters.take_back(counter, what, cost, at));
