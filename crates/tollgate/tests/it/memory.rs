@@ -252,6 +252,24 @@ fn asking_at_cost_0_takes_no_room() {
 }
 
 #[test]
+fn a_full_store_gives_up_no_log_that_denies() {
+    let flooded = Flooded::new(2_000, "5/hour", Algorithm::SlidingLog);
+    let debtors: Vec<String> = (0..50).map(|n| format!("debtor-{n}")).collect();
+    for debtor in &debtors {
+        (0..5).for_each(|_| _ = flooded.allows(debtor));
+    }
+    flooded.flood(20_000, "others");
+    assert!(debtors.iter().all(|debtor| !flooded.allows(debtor)));
+    // With logs alone that deny, a newcomer has to wait.
+    let full = Flooded::new(2_000, "1/hour", Algorithm::SlidingLog);
+    full.flood(20_000, "others");
+    assert!(!full.allows("newcomer"));
+    assert_eq!(full.store.statistics().given_up, 0);
+    full.clock.advance(Duration::from_secs(3_600));
+    assert!(full.allows("newcomer"));
+}
+
+#[test]
 fn logs_take_room_by_their_length() {
     let flooded = Flooded::new(1_000, "400/hour", Algorithm::SlidingLog);
     // Each of 50 clients makes 400 requests at different times: in all, five times what there is room for.

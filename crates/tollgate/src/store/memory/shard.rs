@@ -5,11 +5,11 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use indexmap::{Equivalent, IndexMap};
 
 use crate::{
-    algorithm::{self, Outcome, State, Status},
+    algorithm::{self, Outcome, State, Status, Verdict},
     clock::Timestamp,
     key::Key,
     policy::CounterId,
-    quota::Quota,
+    quota::{Algorithm, Quota},
 };
 
 /// How many counters are compared to find the one closest to new.
@@ -53,7 +53,18 @@ impl Shard {
     }
 
     pub(super) fn look(&self, key: &CounterKey<'_>, quota: &Quota, cost: u64, now: Timestamp) -> Outcome {
-        algorithm::look(self.counters.get(key).and_then(|counter| counter.state.as_ref()), quota, cost, now)
+        let counter = self.counters.get(key);
+        let outcome = algorithm::look(counter.and_then(|counter| counter.state.as_ref()), quota, cost, now);
+        let grows = counter.is_none() || quota.algorithm() == Algorithm::SlidingLog;
+        match outcome.verdict {
+            Verdict::Allow if cost > 0 && grows && self.is_full() && self.victim(key, now).is_none() => {
+                // Nobody goes uncounted: who finds no room must wait until somebody's counter counts no more.
+                let status = algorithm::look(counter.and_then(|counter| counter.state.as_ref()), quota, 0, now).status;
+                let soonest = self.sample(key).map(|(_, counter)| counter.as_new_at).min();
+                Outcome { verdict: Verdict::Deny, status, retry_after: soonest.map(|at| at.since(now)) }
+            }
+            _ => outcome,
+        }
     }
 
     /// Charges a counter. The caller has looked: a charge that does not fit would change nothing.
@@ -64,16 +75,17 @@ impl Shard {
             self.log_charges = self.log_charges + counter.log_charges() - log_charges;
             // Only a log grows once it is there.
             if counter.log_charges() > log_charges {
-                self.keep_within_capacity(key, now);
+                self.make_room(0, key, now);
             }
             return outcome;
         }
         let mut counter = Counter { state: None, as_new_at: now, debt: 0 };
         let outcome = counter.charge(quota, cost, now);
+        // Before anything else changes, so that whom the look found to give up is found again.
+        self.make_room(1, key, now);
         self.sweep(now);
         self.log_charges += counter.log_charges();
         self.counters.insert(key.to_owned(), counter);
-        self.keep_within_capacity(key, now);
         outcome
     }
 
@@ -102,27 +114,35 @@ impl Shard {
         }
     }
 
-    /// Gives counters up, but never the newcomer, until the rest fits.
-    fn keep_within_capacity(&mut self, newcomer: &CounterKey<'_>, now: Timestamp) {
-        while self.len() + self.log_charges / LOG_CHARGES_PER_COUNTER > self.capacity {
-            let Some(victim) = self.closest_to_new(newcomer, now) else { return };
+    /// Gives counters up until the rest and so many more fit. The caller has looked, and found one that can be.
+    fn make_room(&mut self, more: usize, key: &CounterKey<'_>, now: Timestamp) {
+        while self.len() + more + self.log_charges / LOG_CHARGES_PER_COUNTER > self.capacity {
+            let Some(victim) = self.victim(key, now) else { return };
             self.given_up += u64::from(self.counters[victim].as_new_at > now);
             self.remove_at(victim);
         }
     }
 
-    /// Of a few counters, one that no longer counts, else the one with the smallest debt, else the one soonest as new.
-    fn closest_to_new(&mut self, newcomer: &CounterKey<'_>, now: Timestamp) -> Option<usize> {
-        let mut candidates = Vec::with_capacity(SAMPLE);
-        for _ in 0..SAMPLE.min(self.len()) {
-            self.hand = self.next(self.hand);
-            candidates.push(self.hand);
-        }
-        candidates.retain(|i| self.counters.get_index(*i).is_some_and(|(key, _)| !newcomer.equivalent(key)));
-        candidates.into_iter().min_by_key(|i| {
-            let counter = &self.counters[*i];
-            (counter.as_new_at > now, counter.debt, counter.as_new_at)
-        })
+    /// Whether a counter more, or a charge more in a log, can mean that another is given up.
+    fn is_full(&self) -> bool {
+        self.len() + self.log_charges / LOG_CHARGES_PER_COUNTER >= self.capacity
+    }
+
+    /// Of a few counters, one that no longer counts, else the one with the smallest debt, else the one soonest as new; but
+    /// none that has nothing left, for it is denying somebody.
+    fn victim(&self, newcomer: &CounterKey<'_>, now: Timestamp) -> Option<usize> {
+        let may_go = |counter: &Counter| counter.as_new_at <= now || counter.debt < u16::MAX;
+        let candidates = self.sample(newcomer).filter(|(_, counter)| may_go(counter));
+        let first = candidates.min_by_key(|(_, counter)| (counter.as_new_at > now, counter.debt, counter.as_new_at));
+        first.map(|(i, _)| i)
+    }
+
+    /// A few counters, the same for a key as long as nothing changes, and not its own.
+    fn sample(&self, key: &CounterKey<'_>) -> impl Iterator<Item = (usize, &Counter)> {
+        let first = usize::try_from(key.hash >> 8).unwrap_or_default() % self.len().max(1);
+        let some = (0..SAMPLE.min(self.len())).map(move |i| (first + i) % self.len().max(1));
+        let with_keys = some.filter_map(|i| self.counters.get_index(i).map(|(other, counter)| (i, other, counter)));
+        with_keys.filter(|(_, other, _)| !key.equivalent(other)).map(|(i, _, counter)| (i, counter))
     }
 
     fn remove_at(&mut self, index: usize) {
