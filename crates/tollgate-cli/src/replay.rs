@@ -37,7 +37,7 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
         eprintln!("{}\n", source.show(warning));
     }
     let hand = ManualClock::default();
-    let store = MemoryStore::new(config.counters, hand.clone().into());
+    let store = MemoryStore::try_new(config.counters, hand.clone().into()).map_err(anyhow::Error::from)?;
     let limiter = Limiter::new(config.policy, store);
     let requests = open(&replay.requests)?;
     let name = replay.requests.display().to_string();

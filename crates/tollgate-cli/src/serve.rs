@@ -45,7 +45,7 @@ fn start(serve: &Serve) -> Result<Server, Failure> {
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
     info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
     let counters = config.counters;
-    let store = MemoryStore::new(counters, Clock::system());
+    let store = MemoryStore::try_new(counters, Clock::system()).map_err(anyhow::Error::from)?;
     let megabytes = store.bytes().div_ceil(1_000_000);
     info!(counters, megabytes, "store memory, {counters} counters in {megabytes} MB");
     for warning in warnings {

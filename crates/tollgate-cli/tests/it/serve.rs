@@ -197,6 +197,20 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     run(&["serve", "--limit", "5/minute", "--listen", &address]).exits(1).says(&address);
 }
 
+/// The largest number that a file may ask for once ended the process in the allocator.
+#[test]
+fn more_counters_than_there_is_memory_for_are_an_error() {
+    let replayed = File::new("requests.jsonl", "");
+    let policy = "store: { memory: { counters: 10000000000 } }\nrules: [ { name: a, limit: 5/minute } ]";
+    let policy = File::new("policy.yaml", policy);
+    let output = tollgate().args(["replay", policy.path(), replayed.path()]).output().expect("it ends");
+    // A system that promises more memory than it has goes on.
+    if output.status.code() != Some(0) {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("228800 MB"), "{output:?}");
+    }
+}
+
 #[test]
 fn a_wrong_file_or_none_exits_with_2() {
     let file = File::new("policy.yaml", "rules: [ { name: a, limit: 5/fortnight } ]");

@@ -17,6 +17,7 @@ mod word;
 use std::{
     collections::hash_map::RandomState,
     convert::Infallible,
+    fmt,
     hash::{BuildHasher, Hash, Hasher},
     hint,
     time::Duration,
@@ -27,6 +28,7 @@ use smallvec::SmallVec;
 use self::{
     counters::{Counter, Counters, Done, Step},
     shard::CounterKey,
+    table::Table,
     wide::{Locked, Wide},
 };
 use super::{Charge, GiveBack, Outcomes, Store, Taken, passes};
@@ -91,8 +93,38 @@ pub struct Statistics {
     pub given_up: u64,
 }
 
+/// More counters than there is memory for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    counters: usize,
+    bytes: usize,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { counters, bytes } = self;
+        write!(f, "{counters} counters take {} MB, which the system does not give: expected fewer", bytes / 1_000_000)
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
 impl MemoryStore {
-    /// A store for `counters` counters (1 at the least) that reads the time from `clock`.
+    /// The same as [`new`](Self::new), for a number of counters that somebody else has chosen.
+    ///
+    /// # Errors
+    ///
+    /// The system does not give so much memory.
+    pub fn try_new(counters: usize, clock: Clock) -> Result<Self, OutOfMemory> {
+        let bytes = Table::bytes_for(counters);
+        match Vec::<u8>::new().try_reserve_exact(bytes) {
+            Ok(()) => Ok(Self::new(counters, clock)),
+            Err(_) => Err(OutOfMemory { counters, bytes }),
+        }
+    }
+
+    /// A store for `counters` counters (1 at the least) that reads the time from `clock`. It needs 23 bytes for each, and ends
+    /// the process if the system does not give them, as every allocation does.
     pub fn new(counters: usize, clock: Clock) -> Self {
         let table = Counters::new(counters, clock.now());
         let wide = Wide::new(table.bytes() / BYTES_PER_WIDE_COUNTER);

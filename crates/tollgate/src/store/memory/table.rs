@@ -103,10 +103,19 @@ impl<'a> Found<'a> {
 }
 
 impl Table {
+    /// The memory that a table for so many counters takes.
+    pub(super) fn bytes_for(counters: usize) -> usize {
+        (Self::buckets_for(counters) * SLOTS + SLOTS - 1) * size_of::<AtomicU128>()
+    }
+
+    fn buckets_for(counters: usize) -> usize {
+        let slots = counters.saturating_mul(SLOTS_PER_100_COUNTERS) / 100;
+        slots.div_ceil(SLOTS).clamp(1, u32::MAX as usize)
+    }
+
     /// Memory is taken when it is first written to.
     pub(super) fn new(counters: usize) -> Self {
-        let slots = counters.saturating_mul(SLOTS_PER_100_COUNTERS) / 100;
-        let buckets = slots.div_ceil(SLOTS).clamp(1, u32::MAX as usize);
+        let buckets = Self::buckets_for(counters);
         // Not by a type with the alignment of a line: for those the allocator writes the zeroes itself.
         let zeroed = Box::<[AtomicU128]>::new_zeroed_slice(buckets * SLOTS + SLOTS - 1);
         // SAFETY: zeroes are as good as any bits for 128-bit atomics.
