@@ -75,14 +75,14 @@ impl Shard {
             self.log_charges = self.log_charges + counter.log_charges() - log_charges;
             // Only a log grows once it is there.
             if counter.log_charges() > log_charges {
-                self.make_room(0, key, now);
+                self.make_room(0, 0, key, now);
             }
             return outcome;
         }
         let mut counter = Counter { state: None, as_new_at: now, debt: 0 };
         let outcome = counter.charge(quota, cost, now);
         // Before anything else changes, so that whom the look found to give up is found again.
-        self.make_room(1, key, now);
+        self.make_room(1, counter.log_charges(), key, now);
         self.sweep(now);
         self.log_charges += counter.log_charges();
         self.counters.insert(key.to_owned(), counter);
@@ -114,9 +114,9 @@ impl Shard {
         }
     }
 
-    /// Gives counters up until the rest and so many more fit. The caller has looked, and found one that can be.
-    fn make_room(&mut self, more: usize, key: &CounterKey<'_>, now: Timestamp) {
-        while self.len() + more + self.log_charges / LOG_CHARGES_PER_COUNTER > self.capacity {
+    /// Gives counters up until the rest and so many more of them, and charges in logs, fit. The caller has looked, and found one that can be.
+    fn make_room(&mut self, counters: usize, log_charges: usize, key: &CounterKey<'_>, now: Timestamp) {
+        while self.would_be(counters, log_charges) > self.capacity {
             let Some(victim) = self.victim(key, now) else { return };
             self.given_up += u64::from(self.counters[victim].as_new_at > now);
             self.remove_at(victim);
@@ -125,7 +125,12 @@ impl Shard {
 
     /// Whether a counter more, or a charge more in a log, can mean that another is given up.
     fn is_full(&self) -> bool {
-        self.len() + self.log_charges / LOG_CHARGES_PER_COUNTER >= self.capacity
+        self.would_be(1, 1) > self.capacity
+    }
+
+    /// How many counters it would hold with so many more of them, and of charges in logs.
+    fn would_be(&self, counters: usize, log_charges: usize) -> usize {
+        self.len() + counters + (self.log_charges + log_charges) / LOG_CHARGES_PER_COUNTER
     }
 
     /// Of a few counters, one that no longer counts, else the one with the smallest debt, else the one soonest as new; but
