@@ -105,34 +105,35 @@ pub(crate) fn new_keys(table: &mut Table, extent: Extent) -> anyhow::Result<()> 
 
 /// Our store asked about 16 requests a call, beside governor, which knows only one by one.
 pub(crate) fn batches(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
-    let sequence = drawn::<String>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
     let (governor, batched) =
         (governor(MILLION, Allowance::Plenty), Batched(Ours::open(MILLION, ["a"], Allowance::Plenty)));
     let stores: [(&str, &dyn Contestant<String>); 2] = [("governor", &*governor), ("tollgate", &batched)];
-    for (_, store) in stores {
-        fill(store, 0..MILLION)?;
-    }
-    let times = medians(&stores, |store, round| {
-        let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
-        time(*store, keys, 2, keys.len())
-    })?;
+    let times = about_a_million(&stores, extent)?;
     table.times("batch16_str24_1m_2t", &times);
     Ok(())
 }
 
+/// Nanoseconds a decision of two threads about a million strings that the stores know.
+fn about_a_million(
+    stores: &[(&'static str, &dyn Contestant<String>)],
+    extent: Extent,
+) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    let sequence = drawn::<String>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
+    for (_, store) in stores {
+        fill(*store, 0..MILLION)?;
+    }
+    medians(stores, |store, round| {
+        let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
+        time(*store, keys, 2, keys.len())
+    })
+}
+
 /// What three rules cost that count the same million clients, over what one costs.
 pub(crate) fn three_rules(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
-    let sequence = drawn::<String>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
     let one = Ours::open(MILLION, ["a"], Allowance::Plenty);
     let three = Ours::open(3 * MILLION, ["a", "b", "c"], Allowance::Plenty);
     let stores: [(&str, &dyn Contestant<String>); 2] = [("one rule", &one), ("three rules", &three)];
-    for (_, store) in stores {
-        fill(store, 0..MILLION)?;
-    }
-    let times = medians(&stores, |store, round| {
-        let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
-        time(*store, keys, 2, keys.len())
-    })?;
+    let times = about_a_million(&stores, extent)?;
     let [(_, one), (_, three)] = times[..] else { bail!("two contestants, two figures") };
     println!("three rules over a million strings, two threads: {three:.0} ns, one rule {one:.0} ns");
     table.keep("three_rules_over_one", three / one);
