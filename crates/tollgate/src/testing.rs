@@ -7,4 +7,4 @@
 pub mod conformance;
 pub mod model;
 
-mod dice;
+pub(crate) mod dice;

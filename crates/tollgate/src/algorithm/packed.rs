@@ -84,6 +84,14 @@ pub(crate) fn unpack(bits: u128, quota: &Quota, origin: u64) -> Option<State> {
     }
 }
 
+/// Whether [`unpack`] with this quota brings back what [`pack`] made of a state.
+pub(crate) fn was_packed_by(state: &State, quota: &Quota) -> bool {
+    match state {
+        State::TokenBucket(state) => state.refills_as(quota),
+        State::Window(_) | State::SlidingWindow(_) | State::SlidingLog(_) => true,
+    }
+}
+
 pub(super) fn join(instant: u64, origin: u64, count: u64) -> u128 {
     let since = instant.saturating_sub(origin).min(MAX_INSTANT);
     u128::from(since) << COUNT_BITS | u128::from(count.min(MAX_COUNT))

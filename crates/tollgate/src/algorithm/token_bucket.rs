@@ -48,12 +48,13 @@ pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u6
     open.with_missing(open.missing(now).saturating_sub(unpaid), now)
 }
 
-/// A bucket that misses as much as either of two, and refills as slowly as the slower one.
+/// The later and the faster of two buckets: full no sooner than either, and until then it misses at least what each does.
 pub(super) fn join(one: State, other: State, now: u64) -> Option<State> {
     match (still_filling(Some(one), now), still_filling(Some(other), now)) {
         (Some(one), Some(other)) => {
-            let slower = if one.amount < other.amount { one } else { other };
-            slower.with_missing(one.missing(now).max(other.missing(now)), now)
+            let amount = one.amount.max(other.amount);
+            let (one, other) = (one.at_least_as_fast(amount), other.at_least_as_fast(amount));
+            Some(if (one.full_at, one.parts) < (other.full_at, other.parts) { other } else { one })
         }
         (one, other) => one.or(other),
     }
@@ -73,6 +74,19 @@ impl State {
     pub(super) fn unpack(bits: u128, origin: u64, amount: u64) -> Option<Self> {
         let (full_at, parts) = packed::split(bits, origin);
         (bits > 0).then_some(Self { full_at, parts, amount: amount.max(1) })
+    }
+
+    /// A bucket that is full at the same time, or a part of a microsecond later, and refills by `amount`, which is no less.
+    fn at_least_as_fast(self, amount: u64) -> Self {
+        // Parts are fewer than the amount that they are parts of, so their share of another one is at most that one.
+        let parts = narrow(product(self.parts, amount).div_ceil(self.amount.into()));
+        let (micros, parts) = if parts < amount { (0, parts) } else { (1, 0) };
+        Self { full_at: self.full_at.saturating_add(micros), parts, amount }
+    }
+
+    /// Whether it refills as a bucket of this quota does.
+    pub(super) fn refills_as(&self, quota: &Quota) -> bool {
+        self.amount == quota.amount().max(1)
     }
 
     /// Units missing at `now`.

@@ -8,6 +8,7 @@
 mod counters;
 #[cfg(test)]
 mod interleavings;
+mod overflow;
 mod registry;
 mod shard;
 mod table;
@@ -58,7 +59,11 @@ const BYTES_PER_WIDE_COUNTER: usize = 200;
 /// A counter that counts no more makes room for a new one. If there is none in the few slots where a new one can stand, the
 /// one that owes least is given up, but none that owes more than the new one will, and never one that has nothing left:
 /// inventing keys frees nobody. What is given up stays on the bill of its quota, in a few counters that all newcomers share
-/// for as long as it counts.
+/// for as long as it counts. So nobody gets more than his quota, but in a full store a newcomer can be denied for what others
+/// did; clearing and giving back do not reach those shared counters.
+///
+/// `sliding-log` and amounts too large for a slot are counted beside the table, with nothing shared: there too, nobody who has
+/// nothing left is given up, but who is given up with something left begins anew.
 ///
 /// Keys are told apart by a hash with a secret of this process, 32 bits of it beside their place: a new key is taken for
 /// another less than twice in 10⁹ times when the store is full.
@@ -123,7 +128,7 @@ impl MemoryStore {
         }
     }
 
-    /// A store for `counters` counters (1 at the least) that reads the time from `clock`. It needs 23 bytes for each, and ends
+    /// A store for `counters` counters (1 at the least) that reads the time from `clock`. It needs 24 bytes for each, and ends
     /// the process if the system does not give them, as every allocation does.
     pub fn new(counters: usize, clock: Clock) -> Self {
         let table = Counters::new(counters, clock.now());
@@ -131,8 +136,8 @@ impl MemoryStore {
         Self { clock, secret: RandomState::new(), counters: table, wide }
     }
 
-    /// The memory that the counters take at most: those in the table, and once more as much for `sliding-log` and for amounts
-    /// too large for a slot, if there are any.
+    /// The memory that the counters take at most: those in the table and those that newcomers share. About once more as much
+    /// goes to `sliding-log` and to amounts too large for a slot, if there are any and unless their keys are long.
     pub fn bytes(&self) -> usize {
         self.counters.bytes()
     }
@@ -150,8 +155,8 @@ impl MemoryStore {
         self.decide(charges, &asked, None)
     }
 
-    /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, with
-    /// one reading of the clock, while the memory of the next is on its way.
+    /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
+    /// the memory of the next is on its way. The clock is read once for several of them.
     ///
     /// ```
     /// use tollgate::{clock::Clock, key::Key, policy::{Mode, Quotas}, store::{Charge, memory::MemoryStore}};
@@ -165,10 +170,10 @@ impl MemoryStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_batch_now<'a, C: AsRef<[Charge<'a>]>>(&self, requests: &[C]) -> Vec<Taken> {
-        let at = self.clock.now();
         let mut taken = Vec::with_capacity(requests.len());
         for requests in requests.chunks(AT_ONCE) {
             let asked: SmallVec<[_; AT_ONCE]> = requests.iter().map(|charges| self.asked(charges.as_ref())).collect();
+            let at = self.clock.now();
             let decide = |(charges, asked): (&C, &Asked<'_>)| self.decide(charges.as_ref(), asked, Some(at));
             taken.extend(requests.iter().zip(&asked).map(decide));
         }
@@ -289,7 +294,7 @@ impl MemoryStore {
     /// Charges those that are to be, or none if somebody was faster at one of them.
     fn take_all<'a>(
         &'a self,
-        asked: &[Ask<'_>],
+        asked: &[Ask<'a>],
         steps: &[Step<'a>],
         taken: &[bool],
         wide: &mut Locked<'_>,
@@ -331,6 +336,12 @@ impl MemoryStore {
             }
         }
     }
+}
+
+/// Where another thread can come in between, shuttle lets it when this is tested.
+fn interleave() {
+    #[cfg(test)]
+    shuttle::thread::yield_now();
 }
 
 /// The counters of one request, in the order of its charges.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     Statistics,
+    overflow::{Budget, Charged},
     registry::{Registered, Registry},
     table::{Owes, Place, Room, Slot, Sought, Table},
     word::{Kind, Word},
@@ -62,7 +63,7 @@ pub(super) enum Step<'a> {
 pub(super) enum Done<'a> {
     Nothing,
     Changed { slot: Slot<'a>, old: Word, new: Word },
-    Overflowed,
+    Overflowed(Charged<'a>),
 }
 
 /// Why a newcomer has no slot.
@@ -84,7 +85,7 @@ impl Counters {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.table.bytes()
+        self.table.bytes() + Budget::bytes_for(self.rated)
     }
 
     pub(super) fn statistics(&self) -> Statistics {
@@ -133,7 +134,7 @@ impl Counters {
     #[inline(always)]
     pub(super) fn take<'a>(
         &'a self,
-        counter: &Counter<'_>,
+        counter: &Counter<'a>,
         step: Step<'a>,
         cost: u64,
         now: Timestamp,
@@ -147,12 +148,9 @@ impl Counters {
                     Err(NoSlot::Beaten) => return None,
                     Err(NoSlot::Full) => return self.overflow(counter, cost, now),
                 };
-                // Whatever this key owes was in its cell before its slot was another's, and so before this reservation.
-                if self.registry.inherited(counter.registered, counter.place.tag, now) != old {
-                    slot.swap(reservation, Word::VACANT);
-                    return None;
-                }
-                let settled = self.table.settle(&counter.place, slot, reservation, new);
+                // What this key owed when its slot was another's is in its cell, and who was charged there saw no reservation.
+                let owes_as_before = || self.registry.inherited(counter.registered, counter.place.tag, now) == old;
+                let settled = self.table.settle(&counter.place, (slot, reservation), new, owes_as_before);
                 settled.then_some(Done::Changed { slot, old, new })
             }
         }
@@ -167,7 +165,7 @@ impl Counters {
                     self.give_back(counter, cost, now, now);
                 }
             }
-            Done::Overflowed => self.registry.take_back(counter.registered, counter.place.tag, cost, now),
+            Done::Overflowed(charged) => charged.take_back(),
         }
     }
 
@@ -192,10 +190,16 @@ impl Counters {
         }
     }
 
-    fn overflow<'a>(&'a self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Done<'a>> {
-        let outcome = self.registry.charge(counter.registered, counter.place.tag, cost, now)?;
+    /// Charges who found no room in his cell. None: it does not fit there any more, or his key is being brought to a slot.
+    fn overflow<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> Option<Done<'a>> {
+        let charged = self.registry.charge(counter.registered, counter.place.tag, cost, now)?;
+        let is_elsewhere = !matches!(self.table.seek(&counter.place), Sought::Absent);
+        if is_elsewhere || !charged.is_followed_by_no_keep() {
+            charged.take_back();
+            return None;
+        }
         self.tally(&counter.place).given_up.fetch_add(1, Ordering::Relaxed);
-        (outcome.verdict == Verdict::Allow).then_some(Done::Overflowed)
+        Some(Done::Overflowed(charged))
     }
 
     /// Reserves a slot for a newcomer, and keeps the debt of whoever had it.
@@ -208,9 +212,12 @@ impl Counters {
             Room::None => return Err(NoSlot::Full),
         };
         let counted = found.kind() == Kind::Settled && !matches!(self.owes(found, u64::MAX, now), Owes::Nothing);
-        if counted && let Some(registered) = self.registry.of(found) {
-            // Before the slot is taken, so that it never counts nowhere.
-            self.registry.keep(registered, found.tag(), self.registry.state(found), now);
+        // Before the slot is taken, so that it never counts nowhere.
+        if counted
+            && let (Some(registered), Some(state)) = (self.registry.of(found), self.registry.state(found))
+            && !self.registry.keep(registered, found.tag(), &state, now)
+        {
+            return Err(NoSlot::Beaten);
         }
         let reservation = Table::reserve(place, slot, found).ok_or(NoSlot::Beaten)?;
         let tally = self.tally(place);

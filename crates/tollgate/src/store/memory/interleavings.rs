@@ -17,6 +17,7 @@ use crate::{
 };
 
 const ORDERS: usize = 3_000;
+const START: Timestamp = Timestamp::from_micros(1_000_000_000);
 
 /// A store with rules, which threads share.
 struct Stage {
@@ -30,7 +31,7 @@ impl Stage {
             let limits = limit.parse().expect("a test writes limits well");
             Quotas::new(&format!("rule-{i}"), &limits, Some(algorithm)).expect("the algorithm can count it")
         };
-        let clock = ManualClock::new(Timestamp::from_micros(1_000_000_000));
+        let clock = ManualClock::new(START);
         Self { store: MemoryStore::new(counters, clock.into()), rules: limits.iter().enumerate().map(quotas).collect() }
     }
 
@@ -42,9 +43,14 @@ impl Stage {
         self.store.take_now(&self.charges(&Key::of([key]), 1))
     }
 
-    fn give_back(&self, key: &str, at: Timestamp) {
-        let key = Key::of([key]);
-        let given: Vec<_> = self.charges(&key, 1).into_iter().map(|charge| GiveBack { charge, at }).collect();
+    /// How much of a cost passed.
+    fn take_some(&self, key: &str, cost: u64) -> u64 {
+        if passed(&self.store.take_now(&self.charges(&Key::of([key]), cost))) { cost } else { 0 }
+    }
+
+    fn give_back(&self, key: &str, cost: u64) {
+        let (key, at) = (Key::of([key]), START);
+        let given: Vec<_> = self.charges(&key, cost).into_iter().map(|charge| GiveBack { charge, at }).collect();
         self.store.give_back_now(&given);
     }
 
@@ -139,16 +145,31 @@ fn what_is_given_back_is_there_for_another() {
         || Stage::new(1, Algorithm::TokenBucket, &["2/hour"]),
         &[true, false, true],
         |stage, gives_back| {
-            let taken = stage.take("key");
-            if passed(&taken) && gives_back {
-                stage.give_back("key", taken.at);
+            let taken = stage.take_some("key", 1);
+            if taken > 0 && gives_back {
+                stage.give_back("key", 1);
                 return 0;
             }
-            u64::from(passed(&taken))
+            taken
         },
         |stage, kept| {
             assert!(kept <= 1);
             assert_eq!(stage.used("key"), [kept]);
         },
+    );
+}
+
+#[test]
+fn who_is_charged_without_a_slot_and_with_one_is_charged_for_both() {
+    try_out(
+        || {
+            let stage = Stage::new(1, Algorithm::FixedWindow, &["10/hour"]);
+            assert!(["a", "b", "c", "d"].iter().all(|key| stage.take_some(key, 3) == 3));
+            stage
+        },
+        // One finds nobody to give up for so little, and the other does.
+        &[1, 5],
+        |stage, cost| (0..2).map(|_| stage.take_some("key", cost)).sum(),
+        |_, admitted| assert!(admitted <= 10, "{admitted}"),
     );
 }

@@ -114,7 +114,8 @@ impl Shard {
         }
     }
 
-    /// Gives counters up until the rest and so many more of them, and charges in logs, fit. The caller has looked, and found one that can be.
+    /// Gives counters up until the rest and so many more of them, and charges in logs, fit. The caller has looked, and found
+    /// one that can be.
     fn make_room(&mut self, counters: usize, log_charges: usize, key: &CounterKey<'_>, now: Timestamp) {
         while self.would_be(counters, log_charges) > self.capacity {
             let Some(victim) = self.victim(key, now) else { return };

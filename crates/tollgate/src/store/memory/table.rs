@@ -6,7 +6,8 @@
 //!
 //! 1. *reserve* a slot with a word that says which key, and that comes only once;
 //! 2. *look* at all slots of the key again: a settled word elsewhere, or a reservation in a slot before this one, has
-//!    precedence, and this reservation is withdrawn; a reservation in a slot after this one is removed;
+//!    precedence, and this reservation is withdrawn; a reservation in a slot after this one is removed; and then at what the
+//!    counter begins with, for one that was settled and given up in between is in no slot;
 //! 3. *settle*: swap the reservation for the counter, which fails if somebody removed it.
 //!
 //! Of two threads that reserve for one key, the one that looks later sees the other's reservation or what became of it; both
@@ -17,7 +18,10 @@ use std::{cell::Cell, ops::ControlFlow, sync::atomic::AtomicU64};
 
 use portable_atomic::{AtomicU128, Ordering};
 
-use super::word::{Kind, Word};
+use super::{
+    interleave,
+    word::{Kind, Word},
+};
 
 const SLOTS: usize = 4;
 /// Slots for each counter that it is rated for, in hundredths: when so many keys are live, about one in 2,000 finds no slot
@@ -188,8 +192,15 @@ impl Table {
         }
     }
 
-    /// Settles a reservation as `word`, or finds that another goes first or has been settled.
-    pub(super) fn settle(&self, place: &Place, slot: Slot<'_>, reservation: Word, word: Word) -> bool {
+    /// Settles a reservation as `word`, or finds that another goes first or has been settled, or that `is_true` no more: which
+    /// it is asked after all slots have been looked at.
+    pub(super) fn settle(
+        &self,
+        place: &Place,
+        (slot, reservation): (Slot<'_>, Word),
+        word: Word,
+        is_true: impl FnOnce() -> bool,
+    ) -> bool {
         let alone = self.each(place, |_, other, found| {
             if other.rank == slot.rank || !found.is_of(place.tag) {
                 return ControlFlow::Continue(());
@@ -200,7 +211,7 @@ impl Table {
                 false => ControlFlow::Break(()),
             }
         });
-        if alone.is_break() {
+        if alone.is_break() || !is_true() {
             slot.swap(reservation, Word::VACANT);
             return false;
         }
@@ -315,12 +326,6 @@ fn in_large_pages(slots: &[AtomicU128]) {
     let _ = slots;
 }
 
-/// Where another thread can come in between, shuttle lets it when this is tested.
-fn interleave() {
-    #[cfg(test)]
-    shuttle::thread::yield_now();
-}
-
 /// A number that no thread ever has again.
 fn nonce() -> u64 {
     static THREADS: AtomicU64 = AtomicU64::new(1);
@@ -328,4 +333,30 @@ fn nonce() -> u64 {
         static NEXT: Cell<u64> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) << 40);
     }
     NEXT.with(|next| next.replace(next.get().wrapping_add(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_counter_begins_with_is_asked_after_its_slots_were_looked_at() {
+        let settle = || {
+            let table = Table::new(4);
+            let place = table.place(0x1234_5678_9ABC_DEF0);
+            let Room::In(slot, found) = table.room(&place, |_| Owes::<u8>::TooMuch) else { panic!("it is empty") };
+            let reservation = Table::reserve(&place, slot, found).expect("nobody else is there");
+            // If they were looked at after this, another's counter would be found.
+            let word = Word::settled(place.tag, 0, 1);
+            let settle_another = || {
+                let free = |_, other: Slot<'_>, found| match other.rank > slot.rank && other.swap(found, word) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                };
+                table.each(&place, free).is_break()
+            };
+            assert!(table.settle(&place, (slot, reservation), word, settle_another));
+        };
+        shuttle::check_random(settle, 1);
+    }
 }
