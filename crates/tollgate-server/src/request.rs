@@ -62,6 +62,7 @@ impl Arrived {
             host: self.host().and_then(|host| host.to_str().ok()),
             target: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             headers: self,
+            ..Request::default()
         }
     }
 

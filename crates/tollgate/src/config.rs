@@ -46,10 +46,12 @@ use self::{
     read::{Field, Fields},
 };
 use crate::{
+    clock::Clock,
     headers::{Dialect, Dialects},
+    limiter::Limiter,
     policy::Policy,
     request::Source,
-    store::memory::DEFAULT_COUNTERS,
+    store::memory::{DEFAULT_COUNTERS, MemoryStore},
 };
 
 /// What a policy file says.
@@ -101,6 +103,44 @@ pub fn read(source: &str, surroundings: &Surroundings<'_>) -> Result<(Config, Ve
         _ => Err(mistakes.finish()),
     }
 }
+
+impl Limiter<MemoryStore> {
+    /// Counts by the rules of a policy file, whose text this is, in memory on the system's clock. What it says of listeners is
+    /// for proxies.
+    ///
+    /// ```
+    /// use tollgate::{config::Surroundings, limiter::Limiter};
+    ///
+    /// let limiter = Limiter::from_policy("rules: [{ name: api, limit: 5/minute }]", &Surroundings::none())?;
+    /// assert!(limiter.named("api").is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the file.
+    pub fn from_policy(source: &str, surroundings: &Surroundings<'_>) -> Result<Self, WrongPolicy> {
+        let (config, _) = read(source, surroundings).map_err(WrongPolicy)?;
+        Ok(Self::new(config.policy, MemoryStore::new(config.counters, Clock::system())))
+    }
+}
+
+/// What is wrong with a policy file, a line for each mistake: its line, its column, and what was expected.
+#[derive(Clone, Debug)]
+pub struct WrongPolicy(pub Vec<Mistake>);
+
+impl fmt::Display for WrongPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errors = self.0.iter().filter(|mistake| mistake.severity == Severity::Error);
+        for (i, Mistake { line, column, message, .. }) in errors.enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{line}:{column}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for WrongPolicy {}
 
 fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Config> {
     let mut file = root.fields("a policy file")?;

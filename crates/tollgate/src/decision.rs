@@ -78,11 +78,21 @@ impl Decision {
         let mut rest = self.outcomes.as_slice();
         self.fits.iter().map(move |fit| {
             let rule = &self.policy.rules()[fit.rule];
-            let quotas = rule.quotas_of(fit.choice);
+            let quotas = fit.quotas(rule);
             let (outcomes, others) = rest.split_at(quotas.len());
             rest = others;
             (fit, rule, quotas, outcomes)
         })
+    }
+
+    /// How many units could pass now, by the quota to tell about; none if nothing limits the request.
+    pub fn remaining(&self) -> Option<u64> {
+        self.shown().map(|shown| shown.status().remaining)
+    }
+
+    /// Time until the counter of the quota to tell about is as new; none if nothing limits the request.
+    pub fn reset_after(&self) -> Option<Duration> {
+        self.shown().map(|shown| shown.status().reset_after)
     }
 
     /// The names of the rules that refused.
@@ -139,8 +149,17 @@ impl Decision {
             Count::All => true,
             Count::Status(counted) => status_code.is_some_and(|code| counted.contains(&code)),
         };
-        let uncounted = self.taken().filter(|(_, rule, _, _)| self.verdict == Verdict::Allow && !is_counted(rule));
-        uncounted.map(|(fit, rule, _, _)| GiveBack { charge: charge(rule, fit), at: self.at }).collect()
+        self.charged_by(|rule| !is_counted(rule))
+    }
+
+    /// Every charge of a request that was allowed.
+    pub(crate) fn charged(&self) -> SmallVec<[GiveBack<'_>; 2]> {
+        self.charged_by(|_| true)
+    }
+
+    fn charged_by(&self, which: impl Fn(&Rule) -> bool) -> SmallVec<[GiveBack<'_>; 2]> {
+        let charged = self.taken().filter(|(_, rule, _, _)| self.verdict == Verdict::Allow && which(rule));
+        charged.map(|(fit, rule, _, _)| GiveBack { charge: charge(rule, fit), at: self.at }).collect()
     }
 }
 
@@ -150,8 +169,7 @@ pub(crate) fn charges<'a>(policy: &'a Policy, fits: &'a [Fit]) -> SmallVec<[Char
 }
 
 fn charge<'a>(rule: &'a Rule, fit: &'a Fit) -> Charge<'a> {
-    let quotas: &Quotas = rule.quotas_of(fit.choice);
-    Charge { rule: &rule.name, mode: rule.mode, key: &fit.key, quotas, cost: fit.cost }
+    Charge { rule: &rule.name, mode: rule.mode, key: &fit.key, quotas: fit.quotas(rule), cost: fit.cost }
 }
 
 /// Orders waits: one that never ends is the longest.

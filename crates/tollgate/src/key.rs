@@ -55,6 +55,13 @@ impl Key {
         key
     }
 
+    /// The key of a client, as rules count by it unless they say otherwise: an IPv6 address by its /64.
+    pub fn of_client(address: IpAddr) -> Self {
+        let mut key = Self::default();
+        key.client(Some(address.to_canonical()), Prefixes::default());
+        key
+    }
+
     /// Its text as bytes, all of them ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -127,6 +134,27 @@ impl Key {
             }
             self.0.push(b'0' + octet % 10);
         }
+    }
+}
+
+/// A key of one literal part.
+impl From<&str> for Key {
+    fn from(part: &str) -> Self {
+        Self::of([part])
+    }
+}
+
+/// A key of one literal part.
+impl From<String> for Key {
+    fn from(part: String) -> Self {
+        Self::of([part])
+    }
+}
+
+/// The key of a client.
+impl From<IpAddr> for Key {
+    fn from(address: IpAddr) -> Self {
+        Self::of_client(address)
     }
 }
 
@@ -288,7 +316,7 @@ pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
             Part::User => seen.user(),
             Part::Value(source) => seen.single(source),
             Part::Path => seen.paths().settled().map(<[u8]>::to_vec),
-            Part::Route => fitted.route.map(|route| route.as_bytes().to_vec()),
+            Part::Route => fitted.route.or(seen.request.route).map(|route| route.as_bytes().to_vec()),
             Part::Method => Some(seen.request.method.as_bytes().to_vec()),
             Part::Host => seen.host().map(String::into_bytes),
             Part::Listener => seen.request.listener.map(|listener| listener.as_bytes().to_vec()),

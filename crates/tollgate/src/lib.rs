@@ -59,7 +59,9 @@ pub mod algorithm;
 pub mod store;
 
 pub mod decision;
+pub mod guard;
 pub mod limiter;
+pub mod throttle;
 
 pub mod answer;
 pub mod headers;

@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use crate::{
+    client::Proxies,
+    clock::Clock,
     decision::{Decision, charges},
-    policy::Policy,
+    policy::{Policy, PolicyError, Rule, Terms, UnknownRule},
+    quota::{Limits, LimitsError},
     request::Request,
-    store::{Store, memory::MemoryStore},
+    store::{
+        Store,
+        memory::{DEFAULT_COUNTERS, MemoryStore},
+    },
 };
 
 /// Decides requests by a policy, counting in a store.
@@ -25,10 +31,18 @@ use crate::{
 /// assert_eq!(verdicts[4..], [Verdict::Allow, Verdict::Deny]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Clones count in the same store.
 #[derive(Debug)]
 pub struct Limiter<S = MemoryStore> {
     policy: Arc<Policy>,
-    store: S,
+    store: Arc<S>,
+}
+
+impl<S> Clone for Limiter<S> {
+    fn clone(&self) -> Self {
+        Self { policy: self.policy.clone(), store: self.store.clone() }
+    }
 }
 
 /// How a request that had been allowed was answered, for rules that count only some answers.
@@ -52,7 +66,26 @@ impl Answered {
 impl<S> Limiter<S> {
     /// Counts in `store` by `policy`.
     pub fn new(policy: Policy, store: S) -> Self {
-        Self { policy: Arc::new(policy), store }
+        Self { policy: Arc::new(policy), store: Arc::new(store) }
+    }
+
+    /// The rule of this name alone, counted in the same store: what several routes refer to by name, they share.
+    ///
+    /// ```
+    /// use tollgate::{limiter::Limiter, policy::Rule};
+    ///
+    /// let limiter = Limiter::of([Rule::new("api", &"100/minute".parse()?, None)?])?;
+    /// assert_eq!(limiter.named("api")?.policy().rules().len(), 1);
+    /// assert_eq!(limiter.named("apu").unwrap_err().to_string(), "there is no rule \"apu\", expected one of: api");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No rule is called so, ignoring case.
+    pub fn named(&self, name: &str) -> Result<Self, UnknownRule> {
+        let policy = self.policy.only(self.policy.named(name)?);
+        Ok(Self { policy: Arc::new(policy), store: self.store.clone() })
     }
 
     /// The policy it decides by.
@@ -64,6 +97,10 @@ impl<S> Limiter<S> {
     pub fn store(&self) -> &S {
         &self.store
     }
+
+    pub(crate) fn shared_store(&self) -> Arc<S> {
+        self.store.clone()
+    }
 }
 
 impl<S: Store> Limiter<S> {
@@ -73,7 +110,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn check(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let (client, fits) = self.policy.concern(request);
+        let (client, fits) = self.policy.concern(request, &Terms::default());
         let taken = self.store.take(&charges(&self.policy, &fits)).await?;
         Ok(Decision::new(self.policy.clone(), client, fits, taken))
     }
@@ -84,7 +121,7 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn peek(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let (client, fits) = self.policy.concern(request);
+        let (client, fits) = self.policy.concern(request, &Terms::default());
         let seen = self.store.look(&charges(&self.policy, &fits)).await?;
         Ok(Decision::new(self.policy.clone(), client, fits, seen))
     }
@@ -108,17 +145,51 @@ impl<S: Store> Limiter<S> {
     ///
     /// The store could not answer.
     pub async fn clear(&self, request: &Request<'_>) -> Result<(), S::Error> {
-        let (_, fits) = self.policy.concern(request);
+        let (_, fits) = self.policy.concern(request, &Terms::default());
         self.store.clear(&charges(&self.policy, &fits)).await
     }
 }
 
 impl Limiter<MemoryStore> {
+    /// Counts by these rules, in memory of its own for [`DEFAULT_COUNTERS`] counters, on the system's clock.
+    ///
+    /// # Errors
+    ///
+    /// What [`Policy::new`] says of these rules.
+    pub fn of(rules: impl IntoIterator<Item = Rule>) -> Result<Self, PolicyError> {
+        let policy = Policy::new(Proxies::default(), None, Vec::new(), rules.into_iter().collect())?;
+        Ok(Self::new(policy, MemoryStore::new(DEFAULT_COUNTERS, Clock::system())))
+    }
+
+    /// Allows each client so much: one rule, `default`.
+    ///
+    /// # Errors
+    ///
+    /// A limit string that is none, or that no algorithm counts.
+    pub fn allowing<L>(limits: L) -> Result<Self, LimitsError>
+    where
+        L: TryInto<Limits>,
+        LimitsError: From<L::Error>,
+    {
+        let policy = Policy::of_one(Rule::of("default", limits)?);
+        Ok(Self::new(policy, MemoryStore::new(DEFAULT_COUNTERS, Clock::system())))
+    }
+
     /// What [`check`](Self::check) decides, for callers without a runtime.
     pub fn check_now(&self, request: &Request<'_>) -> Decision {
-        let (client, fits) = self.policy.concern(request);
+        self.check_on_terms_now(request, &Terms::default())
+    }
+
+    /// The same on terms that the rules do not know.
+    pub fn check_on_terms_now(&self, request: &Request<'_>, terms: &Terms) -> Decision {
+        let (client, fits) = self.policy.concern(request, terms);
         let taken = self.store.take_now(&charges(&self.policy, &fits));
         Decision::new(self.policy.clone(), client, fits, taken)
+    }
+
+    /// Gives everything back that an allowed request was charged, as far as it still counts. Call it at most once a decision.
+    pub fn give_back_now(&self, decision: &Decision) {
+        self.store.give_back_now(&decision.charged());
     }
 
     /// What [`settle`](Self::settle) does, for callers without a runtime.

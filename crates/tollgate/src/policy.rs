@@ -3,6 +3,7 @@
 mod matcher;
 mod pattern;
 mod rule;
+mod terms;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 pub use matcher::{Conditions, ValueTest};
 pub use pattern::{PathPattern, Pattern, PatternError};
 pub use rule::{Cost, Count, CounterId, Mode, Override, Quotas, Rule};
+pub use terms::Terms;
 
 use crate::{
     client::{Client, Proxies},
@@ -67,6 +69,11 @@ impl Policy {
         Ok(Self { proxies, user, except, rules })
     }
 
+    /// A policy of one rule as [`Rule::of`] makes it, which is always valid.
+    pub(crate) fn of_one(rule: Rule) -> Self {
+        Self { rules: vec![rule], ..Self::default() }
+    }
+
     /// Who may speak for a client.
     pub fn proxies(&self) -> &Proxies {
         &self.proxies
@@ -87,14 +94,33 @@ impl Policy {
         &self.rules
     }
 
+    /// The rule of this name.
+    ///
+    /// # Errors
+    ///
+    /// No rule is called so, ignoring case.
+    pub fn named(&self, name: &str) -> Result<&Rule, UnknownRule> {
+        let named = self.rules.iter().find(|rule| rule.name.eq_ignore_ascii_case(name));
+        named.ok_or_else(|| UnknownRule {
+            name: name.to_owned(),
+            known: self.rules.iter().map(|rule| rule.name.clone()).collect(),
+        })
+    }
+
+    /// The same with one of its rules alone.
+    pub(crate) fn only(&self, rule: &Rule) -> Self {
+        let Self { proxies, user, except, .. } = self.clone();
+        Self { proxies, user, except, rules: vec![rule.clone()] }
+    }
+
     /// Who asks, and the rules that fit the request, each with the key it counts by.
-    pub(crate) fn concern(&self, request: &Request<'_>) -> (Client, SmallVec<[Fit; 4]>) {
+    pub(crate) fn concern(&self, request: &Request<'_>, terms: &Terms) -> (Client, SmallVec<[Fit; 4]>) {
         let client = self.proxies.identify(request);
-        let fits = self.fits(&Seen::new(request, &client, &self.proxies, self.user.as_ref()));
+        let fits = self.fits(&Seen::new(request, &client, &self.proxies, self.user.as_ref()), terms);
         (client, fits)
     }
 
-    fn fits(&self, seen: &Seen<'_>) -> SmallVec<[Fit; 4]> {
+    fn fits(&self, seen: &Seen<'_>, terms: &Terms) -> SmallVec<[Fit; 4]> {
         let mut fits = SmallVec::new();
         if self.except.iter().any(|except| except.spare(seen)) {
             return fits;
@@ -106,8 +132,13 @@ impl Policy {
                 continue;
             }
             earlier_fitted = true;
-            let choice = rule.overrides.iter().position(|other| other.conditions.choose(seen));
-            fits.push(Fit { rule: index, choice, key: key_of(&rule.by, seen, fitted), cost: rule.cost.of(seen) });
+            let choice = match terms.quotas_of(rule) {
+                Some(quotas) => Choice::Given(Box::new(quotas)),
+                None => rule.choose(seen),
+            };
+            let key = terms.key.clone().unwrap_or_else(|| key_of(&rule.by, seen, fitted));
+            let cost = terms.cost.unwrap_or_else(|| rule.cost.of(seen));
+            fits.push(Fit { rule: index, choice, key, cost });
         }
         fits
     }
@@ -117,9 +148,30 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct Fit {
     pub(crate) rule: usize,
-    pub(crate) choice: Option<usize>,
+    choice: Choice,
     pub(crate) key: Key,
     pub(crate) cost: u64,
+}
+
+/// Which quotas a request is counted by.
+#[derive(Clone, Debug)]
+enum Choice {
+    /// The rule's own.
+    Own,
+    /// Those of one of its overrides.
+    Override(usize),
+    /// Those of the terms it was checked on.
+    Given(Box<Quotas>),
+}
+
+impl Fit {
+    pub(crate) fn quotas<'a>(&'a self, rule: &'a Rule) -> &'a Quotas {
+        match &self.choice {
+            Choice::Own => &rule.quotas,
+            Choice::Override(i) => rule.overrides.get(*i).map_or(&rule.quotas, |other| &other.quotas),
+            Choice::Given(quotas) => quotas,
+        }
+    }
 }
 
 /// What a rule may be called, in words.
@@ -164,3 +216,22 @@ impl fmt::Display for PolicyError {
 }
 
 impl std::error::Error for PolicyError {}
+
+/// No rule of a policy is called so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownRule {
+    name: String,
+    known: Vec<String>,
+}
+
+impl fmt::Display for UnknownRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no rule {:?}, expected ", self.name)?;
+        match self.known.is_empty() {
+            true => f.write_str("a policy with rules"),
+            false => write!(f, "one of: {}", self.known.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for UnknownRule {}

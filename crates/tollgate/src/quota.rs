@@ -7,7 +7,7 @@
 mod limit;
 mod parse;
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 pub use limit::{Limit, Limits, Unit};
 pub use parse::LimitError;
@@ -175,3 +175,42 @@ impl fmt::Display for QuotaError {
 }
 
 impl std::error::Error for QuotaError {}
+
+/// Why what was given as limits cannot be counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitsError {
+    /// The text is no limit string.
+    Text(LimitError),
+    /// No algorithm counts it, or not the one that was named.
+    Quota(QuotaError),
+}
+
+impl From<LimitError> for LimitsError {
+    fn from(error: LimitError) -> Self {
+        Self::Text(error)
+    }
+}
+
+impl From<QuotaError> for LimitsError {
+    fn from(error: QuotaError) -> Self {
+        Self::Quota(error)
+    }
+}
+
+/// What is said of limits that are none of text: nothing.
+impl From<Infallible> for LimitsError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl fmt::Display for LimitsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(error) => error.fmt(f),
+            Self::Quota(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LimitsError {}

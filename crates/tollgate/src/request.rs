@@ -41,6 +41,11 @@ pub struct Request<'a> {
     pub host: Option<&'a str>,
     /// Path and query exactly as they came.
     pub target: &'a str,
+    /// The pattern by which the application's router found this request, if it has one: what `route` counts by where the rule
+    /// has no pattern of its own.
+    pub route: Option<&'a str>,
+    /// Who is signed in, if the application knows; else the policy says where to look.
+    pub user: Option<&'a str>,
     /// The header fields, hop-by-hop ones removed.
     pub headers: &'a dyn Headers,
 }
@@ -61,7 +66,16 @@ impl<'a> Request<'a> {
 impl Default for Request<'_> {
     /// `GET /` from nobody.
     fn default() -> Self {
-        Self { peer: None, listener: None, method: "GET", host: None, target: "/", headers: &() }
+        Self {
+            peer: None,
+            listener: None,
+            method: "GET",
+            host: None,
+            target: "/",
+            route: None,
+            user: None,
+            headers: &(),
+        }
     }
 }
 

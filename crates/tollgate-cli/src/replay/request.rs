@@ -65,6 +65,7 @@ impl<'a> Recorded<'a> {
             host,
             target: &self.path,
             headers: &self.headers,
+            ..Request::default()
         }
     }
 }

@@ -5,10 +5,11 @@ use std::iter;
 use crate::{
     algorithm::packed::is_narrow,
     answer::OnLimit,
+    client::Subnets,
     headers::Dialects,
-    key::{Part, Prefixes},
-    policy::Conditions,
-    quota::{Algorithm, Limits, MAX_AMOUNT, Quota, QuotaError},
+    key::{Part, PartError, Prefixes},
+    policy::{Choice, Conditions},
+    quota::{Algorithm, Limits, LimitsError, MAX_AMOUNT, Quota, QuotaError},
     request::{Seen, Source},
 };
 
@@ -61,6 +62,92 @@ impl Rule {
         })
     }
 
+    /// The same, from a limit string or from limits made in code, by the algorithm that they imply.
+    ///
+    /// ```
+    /// use tollgate::policy::Rule;
+    ///
+    /// let upload = Rule::of("upload", "5/hour")?.guests_only().methods(["POST"]).by(["client", "route"])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A limit string that is none, or that no algorithm counts.
+    pub fn of<L>(name: &str, limits: L) -> Result<Self, LimitsError>
+    where
+        L: TryInto<Limits>,
+        LimitsError: From<L::Error>,
+    {
+        Ok(Self::new(name, &limits.try_into()?, None)?)
+    }
+
+    /// Counts by these words: `client`, `route`, `header:X-Key`, … None: one counter for everybody.
+    ///
+    /// # Errors
+    ///
+    /// A word that is none of them.
+    pub fn by<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Result<Self, PartError> {
+        self.by = words.into_iter().map(str::parse).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
+    /// Concerns only requests with one of these methods; `GET` includes `HEAD`.
+    #[must_use]
+    pub fn methods<'a>(mut self, methods: impl IntoIterator<Item = &'a str>) -> Self {
+        self.matcher.method = Some(methods.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// Concerns only requests of those who are not signed in.
+    #[must_use]
+    pub fn guests_only(mut self) -> Self {
+        self.matcher.user = Some(false);
+        self
+    }
+
+    /// Concerns only requests of those who are signed in, each of whom is counted by himself.
+    #[must_use]
+    pub fn users_only(mut self) -> Self {
+        (self.matcher.user, self.by) = (Some(true), vec![Part::User]);
+        self
+    }
+
+    /// Neither limits nor counts these clients.
+    #[must_use]
+    pub fn exempting(mut self, clients: Subnets) -> Self {
+        self.except.push(Conditions { client: Some(clients), ..Conditions::default() });
+        self
+    }
+
+    /// Takes so many units for each request, 1 at least.
+    #[must_use]
+    pub fn costing(mut self, cost: u64) -> Self {
+        self.cost = Cost::Fixed(cost.max(1));
+        self
+    }
+
+    /// Reports what it would deny, and denies nothing.
+    #[must_use]
+    pub fn in_shadow(mut self) -> Self {
+        self.mode = Mode::Shadow;
+        self
+    }
+
+    /// Is told of in headers of these dialects; `Retry-After` comes with every denial.
+    #[must_use]
+    pub fn telling(mut self, dialects: Dialects) -> Self {
+        self.dialects = dialects;
+        self
+    }
+
+    /// Answers so when it denies.
+    #[must_use]
+    pub fn answering(mut self, on_limit: OnLimit) -> Self {
+        self.on_limit = on_limit;
+        self
+    }
+
     /// Makes all quotas of the rule wide if one of them is.
     pub(crate) fn keep_together(&mut self) {
         let all = || iter::once(&self.quotas).chain(self.overrides.iter().map(|other| &other.quotas));
@@ -70,9 +157,10 @@ impl Rule {
         }
     }
 
-    /// The quotas of an override, or its own.
-    pub(crate) fn quotas_of(&self, choice: Option<usize>) -> &Quotas {
-        choice.and_then(|i| self.overrides.get(i)).map_or(&self.quotas, |other| &other.quotas)
+    /// Its own quotas, or those of the first override that fits.
+    pub(super) fn choose(&self, seen: &Seen<'_>) -> Choice {
+        let chosen = self.overrides.iter().position(|other| other.conditions.choose(seen));
+        chosen.map_or(Choice::Own, Choice::Override)
     }
 }
 

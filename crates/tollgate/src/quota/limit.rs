@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::Algorithm;
+use super::{Algorithm, LimitError, MAX_LIMITS, MAX_WINDOW};
 
 /// A unit of time in a limit string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,66 @@ impl Limits {
         &self.0
     }
 
+    /// Everything may pass.
+    pub const fn unlimited() -> Self {
+        Self(Vec::new())
+    }
+
+    /// `amount` in a second. Like its siblings for code that knows its numbers: nothing about it can be wrong.
+    ///
+    /// ```
+    /// use tollgate::quota::Limits;
+    ///
+    /// let limits = Limits::per_minute(100).burst(20).and(Limits::per_day(5_000));
+    /// assert_eq!(limits.to_string(), "100/minute burst 20; 5000/day");
+    /// ```
+    pub fn per_second(amount: u32) -> Self {
+        Self::per(amount, 1, Unit::Second)
+    }
+
+    /// `amount` in a minute.
+    pub fn per_minute(amount: u32) -> Self {
+        Self::per(amount, 1, Unit::Minute)
+    }
+
+    /// `amount` in an hour.
+    pub fn per_hour(amount: u32) -> Self {
+        Self::per(amount, 1, Unit::Hour)
+    }
+
+    /// `amount` in a day.
+    pub fn per_day(amount: u32) -> Self {
+        Self::per(amount, 1, Unit::Day)
+    }
+
+    /// `amount` in so many seconds, of which there are 1 at least.
+    pub fn per_seconds(amount: u32, seconds: u16) -> Self {
+        Self::per(amount, seconds.max(1), Unit::Second)
+    }
+
+    fn per(amount: u32, n: u16, unit: Unit) -> Self {
+        Self(vec![Limit { amount: amount.into(), n: n.into(), unit, burst: None }])
+    }
+
+    /// The same, but buckets that hold `burst` at once: 1 at least, and no more than refills within 100 years. What lets nothing
+    /// pass has none.
+    #[must_use]
+    pub fn burst(mut self, burst: u32) -> Self {
+        for limit in self.0.iter_mut().filter(|limit| limit.amount > 0) {
+            let longest = u128::from(limit.amount) * MAX_WINDOW.as_millis() / limit.window().as_millis().max(1);
+            limit.burst = Some(u64::from(burst.max(1)).min(u64::try_from(longest).unwrap_or(u64::MAX)));
+        }
+        self
+    }
+
+    /// These and those: all of them hold. No more than [`MAX_LIMITS`] in all, the first of them.
+    #[must_use]
+    pub fn and(mut self, those: Self) -> Self {
+        self.0.extend(those.0);
+        self.0.truncate(MAX_LIMITS);
+        self
+    }
+
     /// Whether everything may pass.
     pub fn is_unlimited(&self) -> bool {
         self.0.is_empty()
@@ -137,6 +197,15 @@ impl Limits {
     /// The algorithm that counts when none is named: a burst asks for a bucket.
     pub fn default_algorithm(&self) -> Algorithm {
         if self.0.iter().any(|limit| limit.burst.is_some()) { Algorithm::TokenBucket } else { Algorithm::FixedWindow }
+    }
+}
+
+/// Text where limits are wanted: `"5/minute"`.
+impl TryFrom<&str> for Limits {
+    type Error = LimitError;
+
+    fn try_from(text: &str) -> Result<Self, LimitError> {
+        text.parse()
     }
 }
 

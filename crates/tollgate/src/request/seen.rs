@@ -129,12 +129,17 @@ impl<'a> Seen<'a> {
 
     /// Whether the request says that somebody is signed in.
     pub(crate) fn has_user(&self) -> bool {
-        self.user.is_some_and(|user| self.any(user, |value| !value.is_empty()))
+        self.known_user().is_some() || self.user.is_some_and(|user| self.any(user, |value| !value.is_empty()))
     }
 
     /// Who is signed in, if exactly one is named.
     pub(crate) fn user(&self) -> Option<Vec<u8>> {
-        self.single(self.user?).filter(|user| !user.is_empty())
+        let known = self.known_user().map(|user| user.as_bytes().to_vec());
+        known.or_else(|| self.single(self.user?).filter(|user| !user.is_empty()))
+    }
+
+    fn known_user(&self) -> Option<&'a str> {
+        self.request.user.filter(|user| !user.is_empty())
     }
 
     /// The believed field lines of a header: one that only a proxy may send is absent when somebody else sends it.

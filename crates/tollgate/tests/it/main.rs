@@ -15,4 +15,5 @@ mod limits;
 mod memory;
 mod paths;
 mod policy;
+mod throttle;
 mod vectors;

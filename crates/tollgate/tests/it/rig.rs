@@ -137,6 +137,7 @@ impl Call {
             host: self.host.as_deref(),
             target: &self.target,
             headers: &self.headers,
+            ..Request::default()
         }
     }
 }
