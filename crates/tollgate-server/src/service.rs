@@ -5,6 +5,7 @@ use std::{convert::Infallible, net::IpAddr, rc::Rc};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tollgate::{algorithm::Verdict, decision::Decision, limiter::Answered};
+use tollgate_tower::response::add_limits;
 use tracing::debug;
 
 use crate::{
@@ -61,7 +62,7 @@ pub(crate) async fn answer(
         gate.complain(failure);
         response::failed(failure, &activity)
     });
-    response::add_limits(response.headers_mut(), &decision);
+    add_limits(response.headers_mut(), &decision);
     Ok(response)
 }
 

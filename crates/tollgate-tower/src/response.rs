@@ -1,0 +1,59 @@
+//! Decisions as responses of the `http` crate: the engine's answers, and the limits told in headers. For adapters of their own.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONNECTION};
+use tollgate::{answer::Answer, decision::Decision};
+
+use crate::request::Fields;
+
+/// The engine's answer to a denied request.
+pub fn answered(answer: Answer) -> Response<String> {
+    let Answer { status_code, headers, body, close } = answer;
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    for (name, value) in headers {
+        append(response.headers_mut(), &name, value);
+    }
+    if close {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Adds what a decision says about the limits, beside what the headers say already.
+pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
+    for line in decision.headers(&Fields(headers)) {
+        if line.replaces {
+            if let Some((name, value)) = field(line.name, line.value) {
+                headers.insert(name, value);
+            }
+        } else {
+            append(headers, line.name, line.value);
+        }
+    }
+}
+
+fn append(headers: &mut HeaderMap, name: &str, value: String) {
+    if let Some((name, value)) = field(name, value) {
+        headers.append(name, value);
+    }
+}
+
+/// The engine gives only names and values that can stand in a header.
+fn field(name: &str, value: String) -> Option<(HeaderName, HeaderValue)> {
+    // Those on every answer are not parsed each time.
+    let name = match name {
+        "RateLimit" => RATE_LIMIT,
+        "RateLimit-Policy" => RATE_LIMIT_POLICY,
+        "X-RateLimit-Limit" => X_RATE_LIMIT_LIMIT,
+        "X-RateLimit-Remaining" => X_RATE_LIMIT_REMAINING,
+        "X-RateLimit-Reset" => X_RATE_LIMIT_RESET,
+        other => HeaderName::from_bytes(other.as_bytes()).ok()?,
+    };
+    Some((name, HeaderValue::try_from(value).ok()?))
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
