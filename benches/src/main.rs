@@ -4,11 +4,13 @@
 //! cargo run --release -p benches -- decisions [--quick]        # the store beside governor and throttlecrab
 //! cargo run --release -p benches -- decisions --part str24_1m  # one part of that
 //! cargo run --release -p benches -- instructions               # instructions a decision, beside governor; needs valgrind
+//! cargo run --release -p benches -- middleware                 # an axum route beside tower_governor and axum-governor
 //! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
 
 mod decisions;
+mod middleware;
 mod proxy;
 mod replay;
 
@@ -27,9 +29,10 @@ fn main() -> anyhow::Result<()> {
         ["decisions", "--part", part, "--quick"] => decisions::run_part(part, Extent::Quick),
         ["instructions"] => instructions::run(),
         ["instructions", "--part", contestant, case, rounds] => instructions::run_part(contestant, case, rounds),
+        ["middleware"] => middleware::run(),
         ["proxy"] => proxy::run(),
         ["replay"] => replay::run(),
-        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, proxy, replay"),
+        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, replay"),
     }
 }
 

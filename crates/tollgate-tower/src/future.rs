@@ -82,9 +82,8 @@ fn settled<B, E>(
         }
     };
     let further_in = response.extensions().get::<Limited>();
-    let is_denied = further_in.is_some_and(|limited| limited.verdict() == Verdict::Deny);
     let is_told = further_in.is_some();
-    if is_denied {
+    if further_in.is_some_and(|limited| limited.verdict() == Verdict::Deny) {
         guard.settle(decision, &Ended::DeniedFurtherIn);
         return Ok(response);
     }

@@ -1,6 +1,7 @@
 //! Decisions as responses of the `http` crate: the engine's answers, and the limits told in headers. For adapters of their own.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONNECTION};
+use smallvec::SmallVec;
 use tollgate::{answer::Answer, decision::Decision};
 
 use crate::request::Fields;
@@ -21,35 +22,39 @@ pub fn answered(answer: Answer) -> Response<String> {
 
 /// Adds what a decision says about the limits, beside what the headers say already.
 pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
-    for line in decision.headers(&Fields(headers)) {
-        if line.replaces {
-            if let Some((name, value)) = field(line.name, line.value) {
-                headers.insert(name, value);
-            }
+    let mut lines: SmallVec<[(HeaderName, HeaderValue, bool); 8]> = SmallVec::new();
+    decision.tell(&Fields(headers), |name, value, replaces| {
+        if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::from_str(value)) {
+            lines.push((name, value, replaces));
+        }
+    });
+    headers.reserve(lines.len());
+    for (name, value, replaces) in lines {
+        if replaces {
+            headers.insert(name, value);
         } else {
-            append(headers, line.name, line.value);
+            headers.append(name, value);
         }
     }
 }
 
+/// The engine gives only names and values that can stand in a header.
 fn append(headers: &mut HeaderMap, name: &str, value: String) {
-    if let Some((name, value)) = field(name, value) {
+    if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::try_from(value)) {
         headers.append(name, value);
     }
 }
 
-/// The engine gives only names and values that can stand in a header.
-fn field(name: &str, value: String) -> Option<(HeaderName, HeaderValue)> {
+fn known_name(name: &str) -> Option<HeaderName> {
     // Those on every answer are not parsed each time.
-    let name = match name {
+    Some(match name {
         "RateLimit" => RATE_LIMIT,
         "RateLimit-Policy" => RATE_LIMIT_POLICY,
         "X-RateLimit-Limit" => X_RATE_LIMIT_LIMIT,
         "X-RateLimit-Remaining" => X_RATE_LIMIT_REMAINING,
         "X-RateLimit-Reset" => X_RATE_LIMIT_RESET,
         other => HeaderName::from_bytes(other.as_bytes()).ok()?,
-    };
-    Some((name, HeaderValue::try_from(value).ok()?))
+    })
 }
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -11,6 +11,8 @@
 
 use std::{fmt, time::Duration};
 
+use smallvec::SmallVec;
+
 use crate::{
     algorithm::Verdict,
     decision::{Counted, Decision},
@@ -94,28 +96,31 @@ impl Decision {
     /// its `X-…` headers are replaced only where we are stricter. For a response of our own, `&()` has none.
     pub fn headers(&self, existing: &dyn Headers) -> Vec<HeaderLine> {
         let mut lines = Vec::with_capacity(8);
-        self.ietf(&mut lines);
-        for set in [X_RATE_LIMIT, X_RATE_LIMIT_DELTA, X_RATE_LIMIT_HYPHEN] {
-            // Rules with different dialects can fit one request; the first set to claim a header's name has it.
-            if !lines.iter().any(|line| line.name == set.limit) {
-                self.numbers(&set, existing, &mut lines);
-            }
-        }
-        if self.verdict() == Verdict::Deny {
-            let retry_after = self.retry_after().map(|wait| ("Retry-After", whole_seconds(wait).to_string()));
-            let no_store = ("Cache-Control", "no-store".to_owned());
-            lines.extend(retry_after.into_iter().chain([no_store]).map(|(name, value)| HeaderLine {
-                name,
-                value,
-                replaces: true,
-            }));
-        }
+        self.tell(existing, |name, value, replaces| lines.push(HeaderLine { name, value: value.to_owned(), replaces }));
         lines
     }
 
+    /// The same without an allocation, one by one: name, value, and whether it takes the place of such headers that are there.
+    pub fn tell(&self, existing: &dyn Headers, mut tell: impl FnMut(&'static str, &str, bool)) {
+        self.ietf(&mut tell);
+        // Rules with different dialects can fit one request; the first set to claim a header's name has it.
+        let mut claimed = "";
+        for set in [X_RATE_LIMIT, X_RATE_LIMIT_DELTA, X_RATE_LIMIT_HYPHEN] {
+            if claimed != set.limit && self.numbers(&set, existing, &mut tell) {
+                claimed = set.limit;
+            }
+        }
+        if self.verdict() == Verdict::Deny {
+            if let Some(wait) = self.retry_after() {
+                tell("Retry-After", itoa::Buffer::new().format(whole_seconds(wait)), true);
+            }
+            tell("Cache-Control", "no-store", true);
+        }
+    }
+
     /// Both fields are lists of strings with parameters (RFC 9651, section 4.1.1). Rule names need no escaping.
-    fn ietf(&self, lines: &mut Vec<HeaderLine>) {
-        let (mut policy, mut limit) = (String::with_capacity(LIST), String::with_capacity(LIST));
+    fn ietf(&self, tell: &mut impl FnMut(&'static str, &str, bool)) {
+        let (mut policy, mut limit) = (List::new(), List::new());
         for counted in self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)) {
             let (status, window) = (counted.status(), counted.quota.window());
             let of_window = (window >= Duration::from_secs(1)).then(|| whole_seconds(window));
@@ -127,21 +132,25 @@ impl Decision {
             add_member(&mut limit, &counted, [(";r=", Some(status.remaining)), (";t=", wait.map(whole_seconds))]);
         }
         if !policy.is_empty() {
-            let beside = |name, value| HeaderLine { name, value, replaces: false };
-            lines.extend([beside("RateLimit-Policy", policy), beside("RateLimit", limit)]);
+            tell("RateLimit-Policy", as_text(&policy), false);
+            tell("RateLimit", as_text(&limit), false);
         }
     }
 
-    fn numbers(&self, set: &NumberHeaders, existing: &dyn Headers, lines: &mut Vec<HeaderLine>) {
+    /// Whether there was anything to tell.
+    fn numbers(
+        &self,
+        set: &NumberHeaders,
+        existing: &dyn Headers,
+        tell: &mut impl FnMut(&'static str, &str, bool),
+    ) -> bool {
         let denied = self.verdict() == Verdict::Deny;
-        let Some(shown) = self.shown_of(|rule| rule.dialects.contains(set.dialect)) else { return };
+        let Some(shown) = self.shown_of(|rule| rule.dialects.contains(set.dialect)) else { return false };
         let is_silent = set.only_on_denial && shown.outcome.verdict == Verdict::Allow;
         if is_silent || !is_stricter(&shown, set, existing) {
-            return;
+            return false;
         }
-        let mut replace = |name, number: u64| {
-            lines.push(HeaderLine { name, value: itoa::Buffer::new().format(number).to_owned(), replaces: true });
-        };
+        let mut replace = |name, number: u64| tell(name, itoa::Buffer::new().format(number), true);
         replace(set.limit, shown.status().limit);
         replace(set.remaining, shown.status().remaining);
         if let Some(wait) = shown.wait().filter(|_| denied || set.reset_always) {
@@ -150,25 +159,31 @@ impl Decision {
                 if set.unix_time { (self.at() + wait).as_secs_rounded_up() } else { whole_seconds(wait) },
             );
         }
+        true
     }
 }
 
-/// Room for a list of three rules.
-const LIST: usize = 80;
+/// A list in the making, with room for three rules before it needs memory of its own.
+type List = SmallVec<[u8; 128]>;
+
+/// Rule names are ASCII, and so is everything else in a list.
+fn as_text(list: &List) -> &str {
+    str::from_utf8(list).unwrap_or_default()
+}
 
 /// Adds a string with parameters to a list.
-fn add_member(list: &mut String, counted: &Counted<'_>, parameters: [(&str, Option<u64>); 2]) {
-    list.push_str(if list.is_empty() { "\"" } else { ", \"" });
-    list.push_str(&counted.rule.name);
+fn add_member(list: &mut List, counted: &Counted<'_>, parameters: [(&str, Option<u64>); 2]) {
+    list.extend_from_slice(if list.is_empty() { b"\"" } else { b", \"" });
+    list.extend_from_slice(counted.rule.name.as_bytes());
     if counted.quotas > 1 {
-        list.push('.');
-        list.push_str(itoa::Buffer::new().format(counted.place + 1));
+        list.push(b'.');
+        list.extend_from_slice(itoa::Buffer::new().format(counted.place + 1).as_bytes());
     }
-    list.push('"');
+    list.push(b'"');
     for (name, number) in parameters {
         if let Some(number) = number {
-            list.push_str(name);
-            list.push_str(itoa::Buffer::new().format(number));
+            list.extend_from_slice(name.as_bytes());
+            list.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
     }
 }
