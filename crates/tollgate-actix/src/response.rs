@@ -1,0 +1,70 @@
+//! Decisions as responses of actix-web: the engine's answers, and the limits told in headers.
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        ConnectionType, StatusCode,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+};
+use smallvec::SmallVec;
+use tollgate::{answer::Answer, decision::Decision};
+
+use crate::request::Fields;
+
+/// The engine's answer to a denied request.
+pub(crate) fn answered(answer: Answer) -> HttpResponse {
+    let Answer { status_code, headers, body, close } = answer;
+    let status = StatusCode::from_u16(status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    let mut response = HttpResponse::with_body(status, body).map_into_boxed_body();
+    for (name, value) in headers {
+        append(response.headers_mut(), &name, value);
+    }
+    if close {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
+}
+
+/// Adds what a decision says about the limits, beside what the headers say already.
+pub(crate) fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
+    let mut lines: SmallVec<[(HeaderName, HeaderValue, bool); 8]> = SmallVec::new();
+    decision.tell(&Fields(headers), |name, value, replaces| {
+        if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::from_str(value)) {
+            lines.push((name, value, replaces));
+        }
+    });
+    headers.reserve(lines.len());
+    for (name, value, replaces) in lines {
+        if replaces {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// The engine gives only names and values that can stand in a header.
+fn append(headers: &mut HeaderMap, name: &str, value: String) {
+    if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::try_from(value)) {
+        headers.append(name, value);
+    }
+}
+
+fn known_name(name: &str) -> Option<HeaderName> {
+    // Those on every answer are not parsed each time.
+    Some(match name {
+        "RateLimit" => RATE_LIMIT,
+        "RateLimit-Policy" => RATE_LIMIT_POLICY,
+        "X-RateLimit-Limit" => X_RATE_LIMIT_LIMIT,
+        "X-RateLimit-Remaining" => X_RATE_LIMIT_REMAINING,
+        "X-RateLimit-Reset" => X_RATE_LIMIT_RESET,
+        other => HeaderName::from_bytes(other.as_bytes()).ok()?,
+    })
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
