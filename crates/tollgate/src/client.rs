@@ -54,9 +54,9 @@ pub struct Proxies {
 pub struct TrustedProxy {
     /// Their addresses.
     pub from: Subnets,
-    /// The one header, in lower case, in which they name the client.
+    /// The one header in which they name the client.
     pub header: String,
-    /// Further headers, in lower case, believed from them alone.
+    /// Further headers that are believed from them alone.
     pub vouches: Vec<String>,
 }
 
@@ -68,8 +68,12 @@ impl TrustedProxy {
 }
 
 impl Proxies {
-    /// Trusts these, in this order.
-    pub fn new(entries: Vec<TrustedProxy>) -> Self {
+    /// Trusts these, in this order. Names of headers are taken in any case.
+    pub fn new(mut entries: Vec<TrustedProxy>) -> Self {
+        for entry in &mut entries {
+            entry.header.make_ascii_lowercase();
+            entry.vouches.iter_mut().for_each(|name| name.make_ascii_lowercase());
+        }
         Self { entries }
     }
 

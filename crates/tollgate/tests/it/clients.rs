@@ -2,6 +2,13 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
+use tollgate::{
+    algorithm::Verdict,
+    client::{Proxies, TrustedProxy},
+    limiter::Limiter,
+    policy::Rule,
+    request::Request,
+};
 
 use crate::rig::{Call, Fields, get, policy, rig};
 
@@ -254,4 +261,22 @@ proptest! {
         let call = headers.0.iter().fold(get("/").peer(peer), |call, (name, value)| call.header(name, value));
         prop_assert!(!client(TRUSTED, &call).is_empty());
     }
+}
+
+#[test]
+fn what_a_proxy_made_in_code_vouches_for_is_believed_from_nobody_else_however_it_is_spelt() {
+    let balancers = TrustedProxy {
+        from: ["10.0.0.0/8".parse().expect("a subnet")].into_iter().collect(),
+        header: "X-Forwarded-For".to_owned(),
+        vouches: vec!["X-Plan".to_owned()],
+    };
+    let by_plan = Rule::of("api", "1/minute").expect("a limit").by(["header:X-Plan"]).expect("words");
+    let limiter = Limiter::of([by_plan]).expect("a policy").trusting(Proxies::new(vec![balancers]));
+    let allows = |peer: [u8; 4], plan| {
+        let headers = [("X-Plan", plan), ("X-Forwarded-For", "203.0.113.7")];
+        let request = Request { peer: Some(peer.into()), headers: &headers, ..Request::default() };
+        limiter.check_now(&request).verdict() == Verdict::Allow
+    };
+    assert!(allows([192, 0, 2, 1], "pro") && !allows([192, 0, 2, 1], "free"), "counted by client, whatever he says");
+    assert!(allows([10, 0, 0, 5], "pro") && allows([10, 0, 0, 5], "free") && !allows([10, 0, 0, 6], "free"));
 }
