@@ -8,6 +8,7 @@ use crate::{
     algorithm::{Outcome, Status, Verdict},
     client::Client,
     clock::Timestamp,
+    headers::whole_seconds,
     key::Key,
     policy::{Count, Fit, Mode, Policy, Quotas, Rule},
     quota::Quota,
@@ -110,6 +111,11 @@ impl Decision {
     pub fn retry_after(&self) -> Option<Duration> {
         // Never is longer than any time.
         self.denying().map(|counted| counted.outcome.retry_after).max_by_key(|wait| longest(*wait))?
+    }
+
+    /// The same in whole seconds, rounded up and at least 1, as clients are told.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after().map(whole_seconds)
     }
 
     /// The quota to tell about: the refusing one with the longest wait, else the one with the least remaining, else the

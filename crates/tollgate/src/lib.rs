@@ -39,11 +39,6 @@
 //! - `config`: reads policy files ([`config`]).
 //! - `testing`: the naive reference models and the conformance suite for stores ([`testing`]).
 
-/// The README's examples compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
 pub mod clock;
 pub mod request;
 

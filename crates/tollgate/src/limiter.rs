@@ -88,6 +88,13 @@ impl<S> Limiter<S> {
         Ok(Self { policy: Arc::new(policy), store: self.store.clone() })
     }
 
+    /// The same, but these proxies are believed in who the client is.
+    #[must_use]
+    pub fn trusting(self, proxies: Proxies) -> Self {
+        let policy = Arc::unwrap_or_clone(self.policy).trusting(proxies);
+        Self { policy: Arc::new(policy), store: self.store }
+    }
+
     /// The policy it decides by.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -173,6 +180,21 @@ impl Limiter<MemoryStore> {
     {
         let policy = Policy::of_one(Rule::of("default", limits)?);
         Ok(Self::new(policy, MemoryStore::new(DEFAULT_COUNTERS, Clock::system())))
+    }
+
+    /// The same rules and an empty store of the same size on another clock, such as one that a test turns by hand.
+    ///
+    /// ```
+    /// use tollgate::{clock::{ManualClock, Timestamp}, limiter::Limiter};
+    ///
+    /// let clock = ManualClock::new(Timestamp::from_micros(0));
+    /// let limiter = Limiter::allowing("5/minute")?.on_clock(clock.clone().into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on_clock(self, clock: Clock) -> Self {
+        let store = MemoryStore::new(self.store.capacity(), clock);
+        Self { policy: self.policy, store: Arc::new(store) }
     }
 
     /// What [`check`](Self::check) decides, for callers without a runtime.

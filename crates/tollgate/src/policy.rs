@@ -74,6 +74,11 @@ impl Policy {
         Self { rules: vec![rule], ..Self::default() }
     }
 
+    /// The same with these proxies.
+    pub(crate) fn trusting(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
+    }
+
     /// Who may speak for a client.
     pub fn proxies(&self) -> &Proxies {
         &self.proxies

@@ -375,6 +375,11 @@ impl Denied {
         self.retry_after
     }
 
+    /// The same in whole seconds, rounded up and at least 1.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after.map(whole_seconds)
+    }
+
     /// How the key stands.
     pub fn status(&self) -> &Status {
         &self.status

@@ -142,6 +142,11 @@ impl MemoryStore {
         self.counters.bytes()
     }
 
+    /// How many counters it is rated for.
+    pub fn capacity(&self) -> usize {
+        self.counters.rated()
+    }
+
     /// How full it is.
     pub fn statistics(&self) -> Statistics {
         let (wide, given_up) = self.wide.sizes();

@@ -13,6 +13,7 @@ mod headers;
 mod keys;
 mod limits;
 mod memory;
+mod parity;
 mod paths;
 mod policy;
 mod throttle;

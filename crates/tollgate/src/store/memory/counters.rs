@@ -88,6 +88,10 @@ impl Counters {
         self.table.bytes() + Budget::bytes_for(self.rated)
     }
 
+    pub(super) fn rated(&self) -> usize {
+        self.rated
+    }
+
     pub(super) fn statistics(&self) -> Statistics {
         let sum =
             |of: fn(&Tally) -> &AtomicU64| self.tallies.iter().map(|tally| of(tally).load(Ordering::Relaxed)).sum();
