@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::{Ready, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -28,7 +29,7 @@ pin_project! {
 pin_project! {
     #[project = StateOf]
     enum State<F, B> {
-        Denied { response: Option<Response<B>> },
+        Denied { #[pin] response: Ready<Response<B>> },
         Exempt { #[pin] response: F },
         Allowed { #[pin] response: F, guard: Arc<Guard<Parts, Response<B>>>, decision: Arc<Decision> },
     }
@@ -36,7 +37,7 @@ pin_project! {
 
 impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn denied(response: Response<B>) -> Self {
-        Self { state: State::Denied { response: Some(response) } }
+        Self { state: State::Denied { response: ready(response) } }
     }
 
     pub(crate) fn exempt(response: F) -> Self {
@@ -56,10 +57,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateOf::Denied { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
-                None => panic!("polled after it was ready, which no future allows"),
-            },
+            StateOf::Denied { response } => response.poll(context).map(Ok),
             StateOf::Exempt { response } => response.poll(context),
             StateOf::Allowed { response, guard, decision } => {
                 let ended = ready!(response.poll(context));

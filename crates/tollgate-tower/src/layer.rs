@@ -110,8 +110,8 @@ impl<B> RateLimitLayer<B> {
         self.set(|guard| guard.set_on_denied(on_denied))
     }
 
-    /// Answers denied requests so, in place of what the rule says. The headers that tell of limits are added to it, unless it
-    /// has them.
+    /// Answers denied requests so, in place of what the rule says. The headers that tell of limits are added to it;
+    /// `Retry-After` and `Cache-Control` take the place of its own.
     #[must_use]
     pub fn respond(self, respond: impl Fn(&Decision, &Parts) -> Response<B> + Send + Sync + 'static) -> Self {
         self.set(|guard| guard.set_respond(respond))

@@ -35,10 +35,24 @@
 //!
 //! - `axum`: finds the peer's address (`ConnectInfo<SocketAddr>`) and the matched route (`MatchedPath`) where axum puts them,
 //!   and lets handlers extract [`Limited`]. Without it, say where the address is: [`RateLimitLayer::peer`].
+//! - `client`: holds back a client's own calls to services that limit them: [`client`].
 //! - `config`: policy files.
 //!
 //! [`Rule`]: tollgate::policy::Rule
 //! [`Limiter`]: tollgate::limiter::Limiter
+
+#[cfg(feature = "client")]
+pub mod client;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+/// The guide's examples run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct Guide;
 
 mod future;
 mod layer;

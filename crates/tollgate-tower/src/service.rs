@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Request, Response, StatusCode, request::Parts};
 use tollgate::{algorithm::Verdict, decision::Decision};
 use tower_service::Service;
 
@@ -77,7 +77,11 @@ impl<B> RateLimitLayer<B> {
             // A decision that denies has an answer.
             None => match decision.answer(&Fields(&parts.headers)) {
                 Some(answer) => response::answered(answer).map(self.body),
-                None => Response::new((self.body)(String::new())),
+                None => {
+                    let mut response = Response::new((self.body)(String::new()));
+                    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                    response
+                }
             },
         };
         response.extensions_mut().insert(Limited(decision));

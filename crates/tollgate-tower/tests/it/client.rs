@@ -1,0 +1,114 @@
+//! A client that does as it is asked, on tokio's own clock standing still.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use proptest::prelude::*;
+use tokio::time::Instant;
+use tollgate::clock::Timestamp;
+use tollgate_tower::client::{PaceError, PaceLayer, asked_to_wait};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
+
+const NOW: u64 = 1_700_000_000;
+
+fn asked(status: u16, lines: &[(&'static str, &'static str)]) -> Option<u64> {
+    let line =
+        |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let headers: HeaderMap = lines.iter().map(line).collect();
+    let status = StatusCode::from_u16(status).expect("a status");
+    asked_to_wait(status, &headers, Timestamp::from_micros(NOW * 1_000_000)).map(|wait| wait.as_secs())
+}
+
+#[test]
+fn every_dialect_of_asking_to_wait_is_understood() {
+    for (status, lines, expected) in [
+        (429, &[("retry-after", "7")][..], Some(7)),
+        (503, &[("retry-after", " 0 ")], Some(0)),
+        (429, &[("retry-after", "Tue, 14 Nov 2023 22:13:50 GMT")], Some(30)),
+        (429, &[("retry-after", "Tue, 14 Nov 2023 22:13:00 GMT")], Some(0)),
+        (200, &[("retry-after", "7")], None),
+        (429, &[("retry-after", "-7")], None),
+        (429, &[("retry-after", "soon"), ("ratelimit", "\"a\";r=0;t=3")], Some(3)),
+        (429, &[("retry-after", "2"), ("ratelimit", "\"a\";r=0;t=30")], Some(2)),
+        (200, &[("ratelimit", "\"hour\";r=0;t=95,\"day\";r=100;t=36000")], Some(95)),
+        (200, &[("ratelimit", "\"a,;r=0;t=9\";r=1;t=5")], None),
+        (200, &[("ratelimit", "default;a=0;w=30")], Some(30)),
+        (200, &[("ratelimit", "limit=100, remaining=0, reset=5")], Some(5)),
+        (200, &[("ratelimit", "limit=100, remaining=1, reset=5")], None),
+        (200, &[("ratelimit-remaining", "0"), ("ratelimit-reset", "4")], Some(4)),
+        (200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1700000011")], Some(11)),
+        (200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1.25")], Some(2)),
+        (200, &[("x-rate-limit-remaining", "0"), ("x-rate-limit-reset", "1600000000")], Some(0)),
+        (200, &[("x-ratelimit-remaining", "0")], None),
+        (429, &[], None),
+    ] {
+        assert_eq!(asked(status, lines), expected, "{status} {lines:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_header_is_too_odd(value in "[\\x20-\\x7e]{0,40}", status in 100_u16..600) {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_str(&value).expect("printable ASCII");
+        for name in ["retry-after", "ratelimit", "ratelimit-remaining", "ratelimit-reset", "x-ratelimit-reset"] {
+            headers.insert(name, value.clone());
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        let _ = asked_to_wait(status, &headers, Timestamp::from_micros(NOW * 1_000_000));
+    }
+}
+
+/// A service that answers its first call so, and then with 200.
+fn service(
+    status: u16,
+    name: &'static str,
+    value: &'static str,
+) -> (impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Clone, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let service = service_fn(move |_: Request<()>| {
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            let response = Response::builder().status(if is_first { status } else { 200 });
+            let response = if is_first { response.header(name, value) } else { response };
+            Ok(response.body(()).expect("a response"))
+        }
+    });
+    (service, calls)
+}
+
+fn call(host: &str) -> Request<()> {
+    Request::get(format!("https://{host}/")).body(()).expect("a request")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_asks_to_wait_is_left_alone_for_so_long_and_others_are_not() {
+    let (service, calls) = service(429, "retry-after", "20");
+    let mut service = PaceLayer::new(Duration::from_secs(30)).layer(service);
+    let start = Instant::now();
+    assert_eq!(service.ready().await.expect("ready").call(call("a")).await.expect("a response").status(), 429);
+    service.ready().await.expect("ready").call(call("b")).await.expect("a response");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    service.ready().await.expect("ready").call(call("user@A")).await.expect("a response");
+    assert_eq!((start.elapsed(), calls.load(Ordering::SeqCst)), (Duration::from_secs(20), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_would_wait_too_long_fails_at_once_and_is_not_made() {
+    let (service, calls) = service(200, "ratelimit", "\"a\";r=0;t=60");
+    let mut service = PaceLayer::new(Duration::from_secs(30)).layer(service);
+    let start = Instant::now();
+    service.ready().await.expect("ready").call(call("a")).await.expect("a response");
+    let error = service.ready().await.expect("ready").call(call("a")).await.expect_err("too long");
+    assert_eq!(error.to_string(), "the service asks to wait for another 60 s");
+    assert!(matches!(error, PaceError::Asked(wait) if wait == Duration::from_secs(60)));
+    assert_eq!((start.elapsed(), calls.load(Ordering::SeqCst)), (Duration::ZERO, 1));
+}
