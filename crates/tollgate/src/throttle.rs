@@ -75,8 +75,12 @@ impl Throttle {
         L: TryInto<Limits>,
         LimitsError: From<L::Error>,
     {
-        let rule = Rule::of("default", limits)?;
-        Ok(Self::of_rule(&rule, Arc::new(MemoryStore::new(DEFAULT_COUNTERS, clock))))
+        Ok(Self::of(&Rule::of("default", limits)?, clock))
+    }
+
+    /// Allows what a rule does, whose name is said in denials, by its algorithm.
+    pub fn of(rule: &Rule, clock: Clock) -> Self {
+        Self::of_rule(rule, Arc::new(MemoryStore::new(DEFAULT_COUNTERS, clock)))
     }
 
     pub(crate) fn of_rule(rule: &Rule, store: Arc<MemoryStore>) -> Self {

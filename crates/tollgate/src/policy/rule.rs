@@ -82,6 +82,25 @@ impl Rule {
         Ok(Self::new(name, &limits.try_into()?, None)?)
     }
 
+    /// Counts with this algorithm, in place of the one that the limits imply.
+    ///
+    /// ```
+    /// use tollgate::{policy::Rule, quota::Algorithm};
+    ///
+    /// let rule = Rule::of("api", "100/minute")?.counting_with(Algorithm::SlidingLog)?;
+    /// assert_eq!(rule.quotas.algorithm(), Algorithm::SlidingLog);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A limit that it cannot count.
+    pub fn counting_with(mut self, algorithm: Algorithm) -> Result<Self, QuotaError> {
+        let limits = self.quotas.iter().map(|(_, quota)| *quota.limit()).collect();
+        self.quotas = Quotas::new(&self.name, &limits, Some(algorithm))?;
+        Ok(self)
+    }
+
     /// Counts by these words: `client`, `route`, `header:X-Key`, … None: one counter for everybody.
     ///
     /// # Errors

@@ -200,6 +200,13 @@ impl Limits {
     }
 }
 
+impl FromIterator<Limit> for Limits {
+    /// All of these hold. No more than [`MAX_LIMITS`], the first of them.
+    fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
+        Self(limits.into_iter().take(MAX_LIMITS).collect())
+    }
+}
+
 /// Text where limits are wanted: `"5/minute"`.
 impl TryFrom<&str> for Limits {
     type Error = LimitError;
