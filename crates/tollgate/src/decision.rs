@@ -8,7 +8,7 @@ use crate::{
     algorithm::{Outcome, Status, Verdict},
     client::Client,
     clock::Timestamp,
-    headers::whole_seconds,
+    headers::{Members, whole_seconds},
     key::Key,
     policy::{Count, Fit, Mode, Policy, Quotas, Rule},
     quota::Quota,
@@ -60,6 +60,7 @@ impl Decision {
                 place,
                 quotas: quotas.len(),
                 quota,
+                members: quotas.members(place),
                 outcome,
             })
         })
@@ -198,6 +199,7 @@ pub struct Counted<'a> {
     pub quota: &'a Quota,
     /// What its counter answered.
     pub outcome: &'a Outcome,
+    pub(crate) members: &'a Members,
 }
 
 impl Counted<'_> {

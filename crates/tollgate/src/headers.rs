@@ -16,6 +16,8 @@ use smallvec::SmallVec;
 use crate::{
     algorithm::Verdict,
     decision::{Counted, Decision},
+    policy::CounterId,
+    quota::Quota,
     request::Headers,
 };
 
@@ -122,14 +124,21 @@ impl Decision {
     fn ietf(&self, tell: &mut impl FnMut(&'static str, &str, bool)) {
         let (mut policy, mut limit) = (List::new(), List::new());
         for counted in self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)) {
-            let (status, window) = (counted.status(), counted.quota.window());
-            let of_window = (window >= Duration::from_secs(1)).then(|| whole_seconds(window));
-            add_member(&mut policy, &counted, [(";q=", Some(counted.quota.amount())), (";w=", of_window)]);
+            if !policy.is_empty() {
+                policy.extend_from_slice(b", ");
+                limit.extend_from_slice(b", ");
+            }
             let wait = match counted.outcome.verdict {
-                Verdict::Allow => status.refill_after,
+                Verdict::Allow => counted.status().refill_after,
                 Verdict::Deny => counted.outcome.retry_after,
             };
-            add_member(&mut limit, &counted, [(";r=", Some(status.remaining)), (";t=", wait.map(whole_seconds))]);
+            policy.extend_from_slice(counted.members.policy.as_bytes());
+            limit.extend_from_slice(counted.members.limit.as_bytes());
+            limit.extend_from_slice(itoa::Buffer::new().format(counted.status().remaining).as_bytes());
+            if let Some(wait) = wait {
+                limit.extend_from_slice(b";t=");
+                limit.extend_from_slice(itoa::Buffer::new().format(whole_seconds(wait)).as_bytes());
+            }
         }
         if !policy.is_empty() {
             tell("RateLimit-Policy", as_text(&policy), false);
@@ -171,20 +180,28 @@ fn as_text(list: &List) -> &str {
     str::from_utf8(list).unwrap_or_default()
 }
 
-/// Adds a string with parameters to a list.
-fn add_member(list: &mut List, counted: &Counted<'_>, parameters: [(&str, Option<u64>); 2]) {
-    list.extend_from_slice(if list.is_empty() { b"\"" } else { b", \"" });
-    list.extend_from_slice(counted.rule.name.as_bytes());
-    if counted.quotas > 1 {
-        list.push(b'.');
-        list.extend_from_slice(itoa::Buffer::new().format(counted.place + 1).as_bytes());
-    }
-    list.push(b'"');
-    for (name, number) in parameters {
-        if let Some(number) = number {
-            list.extend_from_slice(name.as_bytes());
-            list.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        }
+/// What is the same of a quota's members for every request: all of that in `RateLimit-Policy`, and that in `RateLimit` up to its
+/// number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Members {
+    policy: Box<str>,
+    limit: Box<str>,
+}
+
+impl Members {
+    /// Those of a rule's quotas.
+    pub(crate) fn of_all(rule: &str, counted: &[(CounterId, Quota)]) -> Vec<Self> {
+        let of_one = |(place, (_, quota)): (usize, &(CounterId, Quota))| {
+            let name = if counted.len() > 1 { format!("\"{rule}.{}\"", place + 1) } else { format!("\"{rule}\"") };
+            let window = quota.window();
+            let of_window =
+                if window < Duration::from_secs(1) { String::new() } else { format!(";w={}", whole_seconds(window)) };
+            Self {
+                policy: format!("{name};q={}{of_window}", quota.amount()).into(),
+                limit: format!("{name};r=").into(),
+            }
+        };
+        counted.iter().enumerate().map(of_one).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     algorithm::packed::is_narrow,
     answer::OnLimit,
     client::Subnets,
-    headers::Dialects,
+    headers::{Dialects, Members},
     key::{Part, PartError, Prefixes},
     policy::{Choice, Conditions},
     quota::{Algorithm, Limits, LimitsError, MAX_AMOUNT, Quota, QuotaError},
@@ -167,8 +167,12 @@ impl Rule {
         self
     }
 
-    /// Makes all quotas of the rule wide if one of them is.
+    /// Makes all quotas of the rule wide if one of them is, and has all of them told by its name.
     pub(crate) fn keep_together(&mut self) {
+        let of_overrides = self.overrides.iter_mut().map(|other| &mut other.quotas);
+        for quotas in iter::once(&mut self.quotas).chain(of_overrides) {
+            quotas.members = Members::of_all(&self.name, &quotas.counted);
+        }
         let all = || iter::once(&self.quotas).chain(self.overrides.iter().map(|other| &other.quotas));
         if all().any(Quotas::are_wide) {
             self.quotas.are_wide = true;
@@ -197,6 +201,8 @@ pub struct Override {
 pub struct Quotas {
     algorithm: Algorithm,
     counted: Vec<(CounterId, Quota)>,
+    /// What headers say of each, the same for every request.
+    members: Vec<Members>,
     are_wide: bool,
 }
 
@@ -216,7 +222,13 @@ impl Quotas {
             counted.push((CounterId::new(rule, &quota, place), quota));
         }
         let are_wide = !counted.iter().all(|(_, quota)| is_narrow(quota));
-        Ok(Self { algorithm, counted, are_wide })
+        let members = Members::of_all(rule, &counted);
+        Ok(Self { algorithm, counted, members, are_wide })
+    }
+
+    /// The beginnings of the members in `RateLimit-Policy` and `RateLimit` of the quota at this place.
+    pub(crate) fn members(&self, place: usize) -> &Members {
+        &self.members[place]
     }
 
     /// Whether the memory store counts them outside its table, as numbers too large for a slot. Those of one rule are all
