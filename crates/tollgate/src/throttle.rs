@@ -147,7 +147,7 @@ impl Throttle {
         self.store.clear_now(&[self.charge(&key.into(), 0)]);
     }
 
-    /// Gives back what was taken, as far as it still counts.
+    /// Gives back what this throttle or a clone of it has taken, as far as it still counts.
     pub fn give_back(&self, admission: Admission) {
         let Admission { key, cost, at, .. } = admission;
         self.store.give_back_now(&[GiveBack { charge: self.charge(&key, cost), at }]);
@@ -219,8 +219,9 @@ impl Throttle {
         Ok(value)
     }
 
-    /// Takes the cost of one action, and sleeps until it fits, but for no longer than `at_most` in all. The engine has no
-    /// timer: `sleep` is the one of the caller's runtime, such as `tokio::time::sleep`.
+    /// Takes the cost of one action, and sleeps until it fits, but for no longer than `at_most` in all by the store's clock. The
+    /// engine has no timer: `sleep` is the one of the caller's runtime, such as `tokio::time::sleep`. Who comes first when it fits
+    /// has it: there is no queue.
     ///
     /// # Errors
     ///
@@ -231,12 +232,12 @@ impl Throttle {
         at_most: Duration,
         mut sleep: impl FnMut(Duration) -> S,
     ) -> Result<Admission, Denied> {
-        let (key, mut left) = (key.into(), at_most);
+        let (key, deadline) = (key.into(), self.store.now() + at_most);
         loop {
-            let pause = self.pause(&key, &mut left)?;
-            match pause {
-                Pause::Over(admission) => return Ok(admission),
-                Pause::For(span) => sleep(span).await,
+            match self.check_until(&key, deadline) {
+                Ok(admission) => return Ok(admission),
+                Err(Delay::Of(span)) => sleep(span).await,
+                Err(Delay::TooLong(denied)) => return Err(denied),
             }
         }
     }
@@ -247,26 +248,24 @@ impl Throttle {
     ///
     /// What [`wait`](Self::wait) says.
     pub fn wait_now(&self, key: impl Into<Key>, at_most: Duration) -> Result<Admission, Denied> {
-        let (key, mut left) = (key.into(), at_most);
+        let (key, deadline) = (key.into(), self.store.now() + at_most);
         loop {
-            match self.pause(&key, &mut left)? {
-                Pause::Over(admission) => return Ok(admission),
-                Pause::For(span) => std::thread::sleep(span),
+            match self.check_until(&key, deadline) {
+                Ok(admission) => return Ok(admission),
+                Err(Delay::Of(span)) => std::thread::sleep(span),
+                Err(Delay::TooLong(denied)) => return Err(denied),
             }
         }
     }
 
-    fn pause(&self, key: &Key, left: &mut Duration) -> Result<Pause, Denied> {
+    fn check_until(&self, key: &Key, deadline: Timestamp) -> Result<Admission, Delay> {
         let denied = match self.check(key.clone()) {
-            Ok(admission) => return Ok(Pause::Over(admission)),
+            Ok(admission) => return Ok(admission),
             Err(denied) => denied,
         };
-        match denied.retry_after.and_then(|span| Some((span, left.checked_sub(span)?))) {
-            Some((span, rest)) => {
-                *left = rest;
-                Ok(Pause::For(span))
-            }
-            None => Err(denied),
+        match denied.retry_after.filter(|span| self.store.now() + *span <= deadline) {
+            Some(span) => Err(Delay::Of(span)),
+            None => Err(Delay::TooLong(denied)),
         }
     }
 
@@ -315,9 +314,12 @@ impl Limiter<MemoryStore> {
     }
 }
 
-enum Pause {
-    Over(Admission),
-    For(Duration),
+/// What to do about a denial.
+enum Delay {
+    /// To sleep for so long, and try again.
+    Of(Duration),
+    /// To give up.
+    TooLong(Denied),
 }
 
 /// The strictest of several quotas.
@@ -426,4 +428,11 @@ impl<E: fmt::Display> fmt::Display for AttemptError<E> {
     }
 }
 
-impl<E: std::error::Error> std::error::Error for AttemptError<E> {}
+impl<E: std::error::Error + 'static> std::error::Error for AttemptError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Denied(denied) => denied.source(),
+            Self::Failed(error) => error.source(),
+        }
+    }
+}

@@ -142,6 +142,11 @@ impl MemoryStore {
         self.counters.bytes()
     }
 
+    /// The time by its clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// How many counters it is rated for.
     pub fn capacity(&self) -> usize {
         self.counters.rated()

@@ -119,6 +119,22 @@ fn waiting_takes_as_long_as_it_must_and_no_longer_than_it_may() {
 }
 
 #[test]
+fn whoever_is_overtaken_while_he_waits_waits_no_longer_than_he_may() {
+    let (calls, clock) = throttle("1/second");
+    calls.check("ann").expect("it is new");
+    let sleeps = RefCell::new(0);
+    let sleep = |span| {
+        *sleeps.borrow_mut() += 1;
+        // The timer is late, and somebody else has been faster.
+        clock.advance(span + Duration::from_millis(500));
+        calls.check("ann").expect("it fits");
+        ready(())
+    };
+    assert!(at_once(calls.wait("ann", Duration::from_secs(3), sleep)).is_err());
+    assert_eq!(*sleeps.borrow(), 2);
+}
+
+#[test]
 fn unlimited_is_no_limit() {
     let free = Throttle::new(Limits::unlimited()).expect("limits");
     for _ in 0..100 {
