@@ -24,6 +24,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -32,7 +33,7 @@ use std::{
 
 pub use asked::asked_to_wait;
 use http::{Request, Response, Uri};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tollgate::{
     clock::Clock,
     quota::{Limits, LimitsError},
@@ -43,11 +44,14 @@ use tower_service::Service;
 
 /// How many services are remembered that asked to wait; those that may be called again are forgotten first.
 const MAX_SERVICES: usize = 1_000;
+/// No service is left alone for longer, for what it said may have been a mistake.
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
 
 /// Holds calls back while a service has asked to wait, by `Retry-After` or because nothing remains of its `RateLimit`, and calls
 /// at no more than a pace of one's own. Services are told apart by scheme, host and port; clones share what they know.
 ///
-/// A call that was refused is not sent again: that is for whoever knows whether it may be.
+/// A call that was refused is not sent again: that is for whoever knows whether it may be. Calls that are held back for the same
+/// reason go at the same time; with a pace, one after the other. No service is left alone for more than a day, whatever it asks for.
 #[derive(Clone)]
 pub struct PaceLayer {
     at_most: Duration,
@@ -83,33 +87,42 @@ impl PaceLayer {
 
     /// Waits until the service may be called.
     async fn wait<E>(&self, service: &str) -> Result<(), PaceError<E>> {
-        let (start, give_up) = (Instant::now(), Instant::now() + self.at_most);
-        // While it waits, another call can be asked to wait longer.
-        loop {
-            let asked = self.asked().get(service).copied();
-            let Some(until) = asked.filter(|until| *until > Instant::now()) else { break };
-            if until > give_up {
-                return Err(PaceError::Asked(until - Instant::now()));
-            }
-            sleep_until(until).await;
-        }
+        let start = Instant::now();
+        let left = || self.at_most.saturating_sub(start.elapsed());
+        self.wait_as_asked(service, left()).await?;
         if let Some(pace) = &self.pace {
-            let left = self.at_most.saturating_sub(start.elapsed());
-            pace.wait(service, left, sleep).await.map_err(PaceError::Pace)?;
+            pace.wait(service, left(), sleep).await.map_err(PaceError::Pace)?;
+            // Meanwhile another call can have been asked to wait.
+            self.wait_as_asked(service, left()).await?;
         }
         Ok(())
     }
 
+    async fn wait_as_asked<E>(&self, service: &str, at_most: Duration) -> Result<(), PaceError<E>> {
+        let start = Instant::now();
+        loop {
+            let until = self.asked().get(service).copied();
+            let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            if wait.is_zero() {
+                return Ok(());
+            }
+            if wait > at_most.saturating_sub(start.elapsed()) {
+                return Err(PaceError::Asked(wait));
+            }
+            sleep(wait).await;
+        }
+    }
+
     fn note<B>(&self, service: &str, response: &Response<B>) {
         let Some(wait) = asked_to_wait(response.status(), response.headers(), self.clock.now()) else { return };
-        let now = Instant::now();
-        // A century is as good as for ever.
-        let until = now.checked_add(wait).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400));
+        let until = Instant::now() + wait.min(MAX_WAIT);
         let mut asked = self.asked();
         if asked.len() >= MAX_SERVICES && !asked.contains_key(service) {
-            asked.retain(|_, until| *until > now);
-            if asked.len() >= MAX_SERVICES {
-                return;
+            asked.retain(|_, until| *until > Instant::now());
+            // Whoever asks for the longest wait may be one who wants the others forgotten.
+            let longest = asked.iter().max_by_key(|(_, until)| **until).map(|(service, _)| service.clone());
+            if let Some(longest) = longest.filter(|_| asked.len() >= MAX_SERVICES) {
+                asked.remove(&longest);
             }
         }
         let known = asked.entry(service.to_owned()).or_insert(until);
@@ -144,7 +157,14 @@ impl<E: fmt::Display> fmt::Display for PaceError<E> {
     }
 }
 
-impl<E: std::error::Error> std::error::Error for PaceError<E> {}
+impl<E: std::error::Error + 'static> std::error::Error for PaceError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Asked(_) | Self::Pace(_) => None,
+            Self::Call(error) => error.source(),
+        }
+    }
+}
 
 impl<S> Layer<S> for PaceLayer {
     type Service = Pace<S>;
@@ -173,18 +193,17 @@ where
     type Error = PaceError<S::Error>;
     type Future = Pin<Box<dyn Future<Output = Result<Response<B>, PaceError<S::Error>>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context).map_err(PaceError::Call)
+    /// Always ready: a call that is held back must not hold a place in the inner service, so that one is asked afterwards.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        // The one that is ready is called; its clone gets ready for the next call.
-        let next = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, next);
-        let layer = self.layer.clone();
+        let (mut inner, layer) = (self.inner.clone(), self.layer.clone());
         Box::pin(async move {
             let service = service_of(request.uri());
             layer.wait(&service).await?;
+            poll_fn(|context| inner.poll_ready(context)).await.map_err(PaceError::Call)?;
             let response = inner.call(request).await.map_err(PaceError::Call)?;
             layer.note(&service, &response);
             Ok(response)
@@ -192,8 +211,13 @@ where
     }
 }
 
-/// Scheme, host and port.
+/// Scheme, host and port, the usual one left out.
 fn service_of(uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
-    format!("{scheme}://{}", authority.rsplit('@').next().unwrap_or(authority).to_ascii_lowercase())
+    let host = authority.rsplit('@').next().unwrap_or(authority).to_ascii_lowercase();
+    let usual = match scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    format!("{scheme}://{}", host.strip_suffix(usual).unwrap_or(&host))
 }

@@ -7,21 +7,28 @@ use tollgate::clock::Timestamp;
 
 /// What is more than this is a time since 1970, not a span: no service asks for 30 years.
 const UNIX_TIME: u64 = 1_000_000_000;
+/// And what is more than this is such a time in milliseconds, as some tell it.
+const UNIX_TIME_IN_MILLIS: u64 = 100_000_000_000;
 
 /// How long a response asks to wait before the next call; none if it does not.
 ///
 /// `Retry-After` (RFC 9110, section 10.2.3), in seconds or as a date, of a response that is no success. Without one, the longest
-/// reset of a limit of which nothing remains: `RateLimit` as a list (draft-ietf-httpapi-ratelimit-headers-11), or as the dictionary
-/// of earlier drafts, and the three headers `RateLimit-…`, `X-RateLimit-…` or `X-Rate-Limit-…`, with a reset in seconds or in Unix time. What is
-/// malformed is ignored. `now` is for times since 1970.
+/// reset of a limit of which nothing remains, by `RateLimit` as a list (draft-ietf-httpapi-ratelimit-headers-11), or as the
+/// dictionary of earlier drafts. Without that, by the three headers `RateLimit-…`, `X-RateLimit-…` or `X-Rate-Limit-…`, with a reset in seconds or in
+/// Unix time: where a service sends both, it may mean by these when everything is as new. What is malformed is ignored. `now` is for
+/// times since 1970.
 pub fn asked_to_wait(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let retry_after = headers.get(RETRY_AFTER).filter(|_| !status.is_success());
     if let Some(wait) = retry_after.and_then(|value| retry_after_wait(value.to_str().ok()?.trim(), now)) {
         return Some(wait);
     }
-    let of_lists = headers.get_all("ratelimit").iter().filter_map(|value| list_wait(value.to_str().ok()?));
-    let triples = ["ratelimit", "x-ratelimit", "x-rate-limit"].into_iter();
-    of_lists.chain(triples.filter_map(|prefix| triple_wait(headers, prefix, now))).max()
+    if headers.contains_key("ratelimit") {
+        return headers.get_all("ratelimit").iter().filter_map(|value| list_wait(value.to_str().ok()?)).max();
+    }
+    ["ratelimit", "x-ratelimit", "x-rate-limit"]
+        .into_iter()
+        .filter_map(|prefix| triple_wait(headers, prefix, now))
+        .max()
 }
 
 fn retry_after_wait(value: &str, now: Timestamp) -> Option<Duration> {
@@ -62,9 +69,11 @@ fn triple_wait(headers: &HeaderMap, prefix: &str, now: Timestamp) -> Option<Dura
         digits(whole).map(|whole| whole.saturating_add(u64::from(fraction.bytes().any(|digit| digit != b'0'))))
     };
     let reset = number("reset").filter(|_| number("remaining") == Some(0))?;
-    Some(match reset > UNIX_TIME {
-        true => Duration::from_secs(reset).saturating_sub(Duration::from_micros(now.as_micros())),
-        false => Duration::from_secs(reset),
+    let until = |time: Duration| time.saturating_sub(Duration::from_micros(now.as_micros()));
+    Some(match reset {
+        UNIX_TIME_IN_MILLIS.. => until(Duration::from_millis(reset)),
+        UNIX_TIME.. => until(Duration::from_secs(reset)),
+        _ => Duration::from_secs(reset),
     })
 }
 

@@ -47,6 +47,12 @@ fn every_dialect_of_asking_to_wait_is_understood() {
         (200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1.25")], Some(2)),
         (200, &[("x-rate-limit-remaining", "0"), ("x-rate-limit-reset", "1600000000")], Some(0)),
         (200, &[("x-ratelimit-remaining", "0")], None),
+        (200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1700000005000")], Some(5)),
+        (
+            200,
+            &[("ratelimit", "\"a\";r=0;t=12"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "240")],
+            Some(12),
+        ),
         (429, &[], None),
     ] {
         assert_eq!(asked(status, lines), expected, "{status} {lines:?}");
@@ -111,4 +117,49 @@ async fn a_call_that_would_wait_too_long_fails_at_once_and_is_not_made() {
     assert_eq!(error.to_string(), "the service asks to wait for another 60 s");
     assert!(matches!(error, PaceError::Asked(wait) if wait == Duration::from_secs(60)));
     assert_eq!((start.elapsed(), calls.load(Ordering::SeqCst)), (Duration::ZERO, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_is_too_long_to_reckon_with_and_none_lasts_longer_than_a_day() {
+    let (service, calls) = service(429, "retry-after", "9999999999999");
+    let mut service = PaceLayer::new(Duration::MAX).layer(service);
+    let start = Instant::now();
+    for _ in 0..2 {
+        service.call(call("a")).await.expect("a response");
+    }
+    assert_eq!((start.elapsed(), calls.load(Ordering::SeqCst)), (Duration::from_secs(86_400), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_held_back_takes_nobodys_place() {
+    let (service, _) = service(429, "retry-after", "20");
+    let one_at_a_time = tower::limit::ConcurrencyLimitLayer::new(1).layer(service);
+    let mut service = PaceLayer::new(Duration::from_secs(30)).layer(one_at_a_time);
+    service.call(call("a")).await.expect("a response");
+    let start = Instant::now();
+    let held_back = tokio::spawn(service.call(call("a")));
+    tokio::task::yield_now().await;
+    service.call(call("b")).await.expect("a response");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    held_back.await.expect("no panic").expect("a response");
+    assert_eq!(start.elapsed(), Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_services_that_ask_for_years_make_nobody_forget_the_others() {
+    let answered = |wait: &'static str| {
+        service_fn(move |_: Request<()>| async move {
+            Ok::<_, Infallible>(
+                Response::builder().status(429).header("retry-after", wait).body(()).expect("a response"),
+            )
+        })
+    };
+    let layer = PaceLayer::new(Duration::from_secs(30));
+    for i in 0..2_000 {
+        layer.layer(answered("99999999")).call(call(&format!("h{i}"))).await.expect("a response");
+    }
+    layer.layer(answered("20")).call(call("good")).await.expect("a response");
+    let start = Instant::now();
+    layer.layer(answered("20")).call(call("good:443")).await.expect("a response");
+    assert_eq!(start.elapsed(), Duration::from_secs(20));
 }
