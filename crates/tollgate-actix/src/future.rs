@@ -12,10 +12,7 @@ use actix_web::{
     Error, HttpMessage as _, HttpRequest, HttpResponse, body::MessageBody, dev::ServiceResponse, error::InternalError,
 };
 use pin_project_lite::pin_project;
-use tollgate::{
-    algorithm::Verdict,
-    guard::{Ended, Guard},
-};
+use tollgate::guard::Guard;
 
 use crate::{limited::Limited, response::add_limits};
 
@@ -76,7 +73,7 @@ fn settled(
 ) -> Result<ServiceResponse, Error> {
     match ended {
         Ok(mut response) => {
-            // The request knows what was decided further in even where an error handler has replaced the response.
+            // What was decided closest to the handler.
             let innermost = response.request().extensions().get().cloned();
             settle(response.response_mut(), innermost, guard, limited);
             Ok(response)
@@ -98,14 +95,9 @@ fn settle(
     guard: &Guard<HttpRequest, HttpResponse>,
     limited: &Limited,
 ) {
-    let innermost = innermost.unwrap_or_else(|| limited.clone());
-    if innermost.verdict() == Verdict::Deny {
-        guard.settle(limited, &Ended::DeniedFurtherIn);
-    } else {
-        guard.settle(limited, &Ended::Answered(response, response.status().as_u16()));
-        add_limits(response.headers_mut(), limited);
-    }
-    response.extensions_mut().insert(innermost);
+    guard.settle(limited, response, response.status().as_u16());
+    add_limits(response.headers_mut(), limited);
+    response.extensions_mut().insert(innermost.unwrap_or_else(|| limited.clone()));
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

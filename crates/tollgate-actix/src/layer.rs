@@ -34,7 +34,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Allows each client so much.
+    /// Allows each client so much, counted in a table of its own of a million counters, whose memory (24 MB) is taken as it is used. Many
+    /// limits better share one: make a [`Limiter`] of their rules.
     ///
     /// # Errors
     ///
@@ -69,25 +70,26 @@ impl RateLimit {
         self.set(|guard| guard.set_peer(peer))
     }
 
-    /// Says who is signed in; none is a guest. What `guests_only`, `users_only` and `user` in a key ask for.
+    /// Says who is signed in; none is a guest, whatever the policy's `user` would find. What `guests_only`, `users_only` and `user` in a key ask for.
     #[must_use]
     pub fn user(self, user: impl Fn(&HttpRequest) -> Option<String> + Send + Sync + 'static) -> Self {
         self.set(|guard| guard.set_user(user))
     }
 
-    /// Says what a request is counted by; none leaves that to the rule.
+    /// Says what a request is counted by; none leaves that to the rule, apart from all keys that others are given.
     #[must_use]
     pub fn key(self, key: impl Fn(&HttpRequest) -> Option<Key> + Send + Sync + 'static) -> Self {
         self.set(|guard| guard.set_key(key))
     }
 
-    /// Says what a request costs; 0 asks and takes nothing.
+    /// Says what a request costs; at 0 it passes always, and takes nothing.
     #[must_use]
     pub fn cost(self, cost: impl Fn(&HttpRequest) -> u64 + Send + Sync + 'static) -> Self {
         self.set(|guard| guard.set_cost(cost))
     }
 
-    /// Says how much may pass; none leaves that to the rule. Who is given another amount keeps what he has used.
+    /// Says how much may pass, counted by the rule's algorithm; none leaves that to the rule. Who is given another amount in the
+    /// same window keeps what he has used.
     #[must_use]
     pub fn limits(self, limits: impl Fn(&HttpRequest) -> Option<Limits> + Send + Sync + 'static) -> Self {
         self.set(|guard| guard.set_limits(limits))

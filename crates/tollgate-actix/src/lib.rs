@@ -36,8 +36,9 @@
 //!   [may pass](RateLimit::limits), which answers [count](RateLimit::count) and what a denied request is
 //!   [answered](RateLimit::respond).
 //!
-//! It wraps an app, a scope, a resource or a route. One around the app and one on a route both hold; a request that the inner
-//! one denies is given back to the outer.
+//! It wraps an app, a scope, a resource or a route. One around the app and one on a route both hold, and each counts what comes to it:
+//! a request that the inner one denies is on the outer one's bill, or whoever has used up the inner limit could do as often as he
+//! likes what stands between the two. For all or none, let one limit have both rules.
 //!
 //! # What a rule sees
 //!

@@ -50,12 +50,10 @@ fn peer(own: &HttpRequest) -> Option<IpAddr> {
     own.peer_addr().map(|address| address.ip())
 }
 
-/// The target's host counts, if it names one, as it does in HTTP/2.
+/// What actix-web takes for the host: the header, and where there is none, as in HTTP/2, that of the target.
 fn host(own: &HttpRequest) -> Option<&str> {
-    match own.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => own.headers().get(HOST).and_then(|host| host.to_str().ok()),
-    }
+    let header = own.headers().get(HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| own.uri().authority().map(|authority| authority.as_str()))
 }
 
 /// Says once in the life of the process that a request came without an address.

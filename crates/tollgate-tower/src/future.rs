@@ -1,4 +1,5 @@
-//! What becomes of a request: nothing is boxed, and a future that is dropped half way leaves its request charged.
+//! What becomes of a request: nothing is boxed. A request whose answer never comes, because its future is dropped or its service
+//! fails, stays charged.
 
 use std::{
     fmt,
@@ -10,11 +11,7 @@ use std::{
 
 use http::{Response, request::Parts};
 use pin_project_lite::pin_project;
-use tollgate::{
-    algorithm::Verdict,
-    decision::Decision,
-    guard::{Ended, Guard},
-};
+use tollgate::{decision::Decision, guard::Guard};
 
 use crate::{limited::Limited, response::add_limits};
 
@@ -60,37 +57,20 @@ where
             StateOf::Denied { response } => response.poll(context).map(Ok),
             StateOf::Exempt { response } => response.poll(context),
             StateOf::Allowed { response, guard, decision } => {
-                let ended = ready!(response.poll(context));
-                Poll::Ready(settled(ended, guard, decision))
+                let mut response = ready!(response.poll(context))?;
+                settle(&mut response, guard, decision);
+                Poll::Ready(Ok(response))
             }
         }
     }
 }
 
-fn settled<B, E>(
-    ended: Result<Response<B>, E>,
-    guard: &Guard<Parts, Response<B>>,
-    decision: &Arc<Decision>,
-) -> Result<Response<B>, E> {
-    let mut response = match ended {
-        Ok(response) => response,
-        Err(error) => {
-            guard.settle(decision, &Ended::Failed);
-            return Err(error);
-        }
-    };
-    let further_in = response.extensions().get::<Limited>();
-    let is_told = further_in.is_some();
-    if further_in.is_some_and(|limited| limited.verdict() == Verdict::Deny) {
-        guard.settle(decision, &Ended::DeniedFurtherIn);
-        return Ok(response);
-    }
-    guard.settle(decision, &Ended::Answered(&response, response.status().as_u16()));
+fn settle<B>(response: &mut Response<B>, guard: &Guard<Parts, Response<B>>, decision: &Arc<Decision>) {
+    guard.settle(decision, response, response.status().as_u16());
     add_limits(response.headers_mut(), decision);
-    if !is_told {
+    if response.extensions().get::<Limited>().is_none() {
         response.extensions_mut().insert(Limited(decision.clone()));
     }
-    Ok(response)
 }
 
 impl<F, B> fmt::Debug for ResponseFuture<F, B> {

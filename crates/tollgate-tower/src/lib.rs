@@ -29,7 +29,9 @@
 //!   [may pass](RateLimitLayer::limits), which answers [count](RateLimitLayer::count) and what a denied request is
 //!   [answered](RateLimitLayer::respond).
 //!
-//! A layer around a whole router and one on a route both hold; a request that the inner one denies is given back to the outer.
+//! A layer around a whole router and one on a route both hold, and each counts what comes to it: a request that the inner one denies is
+//! on the outer one's bill, or whoever has used up the inner limit could do as often as he likes what stands between the two. For
+//! all or none, let one layer have both rules.
 //!
 //! # Features
 //!

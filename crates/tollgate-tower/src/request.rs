@@ -29,12 +29,10 @@ pub(crate) fn shown<'a>(parts: &'a Parts, fields: &'a Fields<'a>) -> Request<'a>
     }
 }
 
-/// The target's host counts, if it names one, as it does in HTTP/2.
+/// What frameworks take for the host: the header, and where there is none, as in HTTP/2, that of the target.
 fn host(parts: &Parts) -> Option<&str> {
-    match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
-    }
+    let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| parts.uri.authority().map(|authority| authority.as_str()))
 }
 
 #[cfg(feature = "axum")]

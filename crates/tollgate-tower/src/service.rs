@@ -18,6 +18,9 @@ use crate::{
 };
 
 /// A service whose requests are limited, as [`RateLimitLayer`] makes it.
+///
+/// It is ready when the inner service is, and a denied request leaves that uncalled. Where being ready holds a place, as with
+/// `ConcurrencyLimit` or `Buffer`, put the limit outside and clone it for each request, as axum does.
 #[derive(Debug)]
 pub struct RateLimit<S, B> {
     pub(crate) inner: S,

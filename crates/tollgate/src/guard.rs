@@ -9,7 +9,7 @@ use crate::{
     decision::Decision,
     key::Key,
     limiter::{Answered, Limiter},
-    policy::Terms,
+    policy::{KeyTerm, Terms},
     quota::Limits,
     request::Request,
 };
@@ -59,17 +59,6 @@ impl<Q, R> fmt::Debug for Guard<Q, R> {
     }
 }
 
-/// How an allowed request ended.
-#[derive(Debug)]
-pub enum Ended<'a, R> {
-    /// With this response of the application, which has this status code.
-    Answered(&'a R, u16),
-    /// With the denial of another limit further in: then it is not on the bill of this one either.
-    DeniedFurtherIn,
-    /// With an error in place of a response.
-    Failed,
-}
-
 impl<Q, R> Guard<Q, R> {
     /// Decides by this limiter.
     pub fn new(limiter: Limiter) -> Self {
@@ -102,17 +91,17 @@ impl<Q, R> Guard<Q, R> {
         self.peer = Some(Arc::new(peer));
     }
 
-    /// Who is signed in. None, or nothing: a guest, unless the policy finds somebody.
+    /// Who is signed in, whatever the policy's `user` would find. None, or nothing: a guest.
     pub fn set_user(&mut self, user: impl Fn(&Q) -> Option<String> + Send + Sync + 'static) {
         self.user = Some(Arc::new(user));
     }
 
-    /// What a request is counted by. None: what the rules say.
+    /// What a request is counted by. None: what the rules say, apart from all keys that others are given.
     pub fn set_key(&mut self, key: impl Fn(&Q) -> Option<Key> + Send + Sync + 'static) {
         self.key = Some(Arc::new(key));
     }
 
-    /// What a request costs; 0 asks and takes nothing.
+    /// What a request costs; at 0 it passes always and takes nothing.
     pub fn set_cost(&mut self, cost: impl Fn(&Q) -> u64 + Send + Sync + 'static) {
         self.cost = Some(Arc::new(cost));
     }
@@ -142,11 +131,14 @@ impl<Q, R> Guard<Q, R> {
         if self.exempt.as_ref().is_some_and(|exempt| exempt(own)) {
             return None;
         }
-        let user = self.user.as_ref().and_then(|user| user(own));
+        let user = self.user.as_ref().map(|user| user(own).unwrap_or_default());
         let peer = self.peer.as_ref().map_or(shown.peer, |peer| peer(own));
         let request = Request { peer, user: user.as_deref().or(shown.user), ..shown };
         let terms = Terms {
-            key: self.key.as_ref().and_then(|key| key(own)),
+            key: match &self.key {
+                None => KeyTerm::Rule,
+                Some(key) => key(own).map_or(KeyTerm::Missing, KeyTerm::Key),
+            },
             cost: self.cost.as_ref().map(|cost| cost(own)),
             limits: self.limits.as_ref().and_then(|limits| limits(own)),
         };
@@ -162,19 +154,11 @@ impl<Q, R> Guard<Q, R> {
         self.respond.as_ref().map(|respond| respond(decision, own))
     }
 
-    /// Gives back what does not count after all. Call it once a decision that allowed a request, when its end is known; a request
-    /// whose end never comes stays charged.
-    pub fn settle(&self, decision: &Decision, ended: &Ended<'_, R>) {
-        let (counts, answered) = match ended {
-            Ended::Answered(response, status) => {
-                (self.count.as_ref().is_none_or(|count| count(response)), Answered::Status(*status))
-            }
-            Ended::DeniedFurtherIn => (false, Answered::ByUs),
-            // Who counts some answers only counts no failure to answer.
-            Ended::Failed => (self.count.is_none(), Answered::ByUs),
-        };
-        match counts {
-            true => self.limiter.settle_now(decision, answered),
+    /// Gives back what does not count after all. Call it once a decision that allowed a request, when it is answered, with the
+    /// answer's status code. A request whose answer never comes stays charged: its client may have seen to that.
+    pub fn settle(&self, decision: &Decision, response: &R, status_code: u16) {
+        match self.count.as_ref().is_none_or(|count| count(response)) {
+            true => self.limiter.settle_now(decision, Answered::Status(status_code)),
             false => self.limiter.give_back_now(decision),
         }
     }

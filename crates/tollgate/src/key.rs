@@ -106,6 +106,14 @@ impl Key {
         self.client(client, Prefixes::default());
     }
 
+    /// The same, of a request that lacks what it was to be counted by: no key of literal parts is equal to it.
+    pub(crate) fn of_missing(self) -> Self {
+        let mut key = Self::default();
+        key.0.push(b'!');
+        key.0.extend_from_slice(&self.0);
+        key
+    }
+
     fn client(&mut self, client: Option<IpAddr>, prefixes: Prefixes) {
         use std::io::Write as _;
         // Writing to memory does not fail; no address at all is an empty part.
@@ -188,7 +196,7 @@ pub enum Part {
     Path,
     /// The pattern of `match.path` that fitted.
     Route,
-    /// The method.
+    /// The method, `HEAD` as `GET`; missing if it is none that HTTP itself defines.
     Method,
     /// The host.
     Host,
@@ -289,6 +297,16 @@ impl Prefixes {
     }
 }
 
+/// A method of RFC 9110 or RFC 5789 as it is counted: `HEAD` is a `GET` without a body. Whoever could invent methods to be counted
+/// apart by would never be limited, so all others count as missing.
+fn registered(method: &str) -> Option<&str> {
+    const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    match method {
+        "HEAD" => Some("GET"),
+        _ => METHODS.contains(&method).then_some(method),
+    }
+}
+
 /// What of a rule's `match` fitted, where `by` can count by it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fitted<'a> {
@@ -317,7 +335,7 @@ pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
             Part::Value(source) => seen.single(source),
             Part::Path => seen.paths().settled().map(<[u8]>::to_vec),
             Part::Route => fitted.route.or(seen.request.route).map(|route| route.as_bytes().to_vec()),
-            Part::Method => Some(seen.request.method.as_bytes().to_vec()),
+            Part::Method => registered(seen.request.method).map(|method| method.as_bytes().to_vec()),
             Part::Host => seen.host().map(String::into_bytes),
             Part::Listener => seen.request.listener.map(|listener| listener.as_bytes().to_vec()),
         };

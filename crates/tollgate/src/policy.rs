@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 pub use matcher::{Conditions, ValueTest};
 pub use pattern::{PathPattern, Pattern, PatternError};
 pub use rule::{Cost, Count, CounterId, Mode, Override, Quotas, Rule};
-pub use terms::Terms;
+pub use terms::{KeyTerm, Terms};
 
 use crate::{
     client::{Client, Proxies},
@@ -141,7 +141,7 @@ impl Policy {
                 Some(quotas) => Choice::Given(Box::new(quotas)),
                 None => rule.choose(seen),
             };
-            let key = terms.key.clone().unwrap_or_else(|| key_of(&rule.by, seen, fitted));
+            let key = terms.key(|| key_of(&rule.by, seen, fitted));
             let cost = terms.cost.unwrap_or_else(|| rule.cost.of(seen));
             fits.push(Fit { rule: index, choice, key, cost });
         }

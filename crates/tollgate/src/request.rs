@@ -44,7 +44,7 @@ pub struct Request<'a> {
     /// The pattern by which the application's router found this request, if it has one: what `route` counts by where the rule
     /// has no pattern of its own.
     pub route: Option<&'a str>,
-    /// Who is signed in, if the application knows; else the policy says where to look.
+    /// Who is signed in, if the application knows, and empty if nobody is. None: the policy says where to look.
     pub user: Option<&'a str>,
     /// The header fields, hop-by-hop ones removed.
     pub headers: &'a dyn Headers,

@@ -92,7 +92,7 @@ async fn a_limit_of_a_router_can_be_each_routes_or_each_methods_own() {
 }
 
 #[tokio::test]
-async fn what_an_inner_limit_denies_is_not_on_the_outer_bill() {
+async fn what_an_inner_limit_denies_is_on_the_outer_bill_all_the_same() {
     let outer = limiter(vec![rule("all", "3/minute")]);
     let inner = RateLimitLayer::from(limiter(vec![rule("search", "1/minute")]));
     let app = Router::new()
@@ -104,9 +104,9 @@ async fn what_an_inner_limit_denies_is_not_on_the_outer_bill() {
     assert_eq!(first.headers().get_all("ratelimit").iter().count(), 2, "both are members");
     let denied = send(&app, request("GET", "/search", 1)).await;
     assert_eq!(denied.status(), 429);
-    assert_eq!(header(&denied, "ratelimit"), Some("\"search\";r=0;t=60"));
-    assert_eq!(codes(&app, "GET", "/search", 1, 5).await, [429; 5]);
-    assert_eq!(codes(&app, "GET", "/", 1, 3).await, [200, 200, 429], "one of the three was used");
+    assert_eq!(header(&denied, "x-ratelimit-remaining"), Some("0"));
+    // Or whoever has used up the inner one could do as often as he likes what stands between the two.
+    assert_eq!(codes(&app, "GET", "/", 1, 2).await, [200, 429], "two of the three were used");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{Router, body::Body, routing::get};
 use http::{HeaderMap, Request, Response, request::Parts};
-use tollgate::{algorithm::Verdict, key::Key, quota::Limits};
+use tollgate::{algorithm::Verdict, config::Surroundings, key::Key, limiter::Limiter, quota::Limits};
 use tollgate_tower::RateLimitLayer;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
@@ -55,6 +55,24 @@ async fn guests_and_users_are_told_apart() {
     let ann = [("x-user", "ann")];
     assert_eq!([code(&app, &ann).await, code(&app, &ann).await, code(&app, &ann).await], [200, 200, 429]);
     assert_eq!(code(&app, &[("x-user", "bob")]).await, 200, "each user by himself");
+}
+
+#[tokio::test]
+async fn what_the_application_says_of_a_user_is_the_last_word() {
+    let source = "user: header:X-User\nrules: [{ name: guests, match: { user: false }, limit: 1/minute }]";
+    let limiter = Limiter::from_policy(source, &Surroundings::none()).expect("a policy");
+    let app = app(RateLimitLayer::from(limiter).user(|_| None));
+    assert_eq!(code(&app, &[("x-user", "ann")]).await, 200);
+    assert_eq!(code(&app, &[("x-user", "bob")]).await, 429, "nobody is signed in, whatever he says");
+}
+
+#[tokio::test]
+async fn who_lacks_a_key_is_counted_apart_from_whoever_has_chosen_his_address_as_one() {
+    let layer = RateLimitLayer::from(limiter(vec![rule("api", "1/minute")]));
+    let app = app(layer.key(|parts| named(parts, "x-tenant").map(Key::from)));
+    assert_eq!(code(&app, &[("x-tenant", "203.0.113.1")]).await, 200);
+    assert_eq!(code(&app, &[]).await, 200, "the client 203.0.113.1");
+    assert_eq!(code(&app, &[]).await, 429);
 }
 
 #[tokio::test]
@@ -217,10 +235,11 @@ fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_has_answered_nothing_that_counts() {
+async fn a_request_that_comes_to_no_answer_stays_charged() {
     let limiter = limiter(vec![rule("login", "2/hour")]);
     let layer = RateLimitLayer::<String>::from(limiter.clone()).count(|response| response.status() == 401);
     let mut service = layer.layer(service_fn(|_: Request<()>| async { Err::<Response<String>, _>("down") }));
+    // A client can see to that by being slow.
     assert_eq!(service.call(Request::new(())).await.map(|_| ()), Err("down"));
-    assert_eq!(limiter.throttle("login").expect("a rule").remaining(Key::of([""])), 2);
+    assert_eq!(limiter.throttle("login").expect("a rule").remaining(Key::of([""])), 1);
 }

@@ -3,7 +3,7 @@
 use crate::{
     key::Key,
     policy::{Quotas, Rule},
-    quota::Limits,
+    quota::{Limits, QuotaError},
 };
 
 /// What an application's own code says of a request, in place of what the rules would: closures over a framework's request
@@ -21,19 +21,44 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// What every rule counts the request by.
-    pub key: Option<Key>,
+    pub key: KeyTerm,
     /// What it costs; 0 asks and takes nothing.
     pub cost: Option<u64>,
-    /// How much may pass, of each rule that fits. Limits of the same windows share the counter of the rule's own, so that who
-    /// is given another amount keeps what he has used. A `sliding-log` that would remember too much is left as the rule has it.
+    /// How much may pass, of each rule that fits, counted by its algorithm; one without bursts drops them, and a `sliding-log`
+    /// that would remember too much is left as the rule has it. Limits of the same windows share the counter of the rule's
+    /// own, so that who is given another amount keeps what he has used: unless one amount fits the memory store's table and
+    /// the other does not (1,073,741,823, or 32,767 in a `sliding-window`).
     pub limits: Option<Limits>,
 }
 
+/// What a request is counted by, in place of what a rule says.
+#[derive(Clone, Debug, Default)]
+pub enum KeyTerm {
+    /// What the rule says.
+    #[default]
+    Rule,
+    /// This.
+    Key(Key),
+    /// What the rule says, apart from all keys that others are given: the request lacks one.
+    Missing,
+}
+
 impl Terms {
-    /// The quotas for a rule that fits, counted as its own are, or by the algorithm that the limits imply.
+    /// The quotas for a rule that fits, counted as its own are.
     pub(super) fn quotas_of(&self, rule: &Rule) -> Option<Quotas> {
-        let limits = self.limits.as_ref()?;
-        let counted = |algorithm| Quotas::new(&rule.name, limits, algorithm).ok();
-        counted(Some(rule.quotas.algorithm())).or_else(|| counted(None))
+        let counted = |limits: &Limits| Quotas::new(&rule.name, limits, Some(rule.quotas.algorithm()));
+        match counted(self.limits.as_ref()?) {
+            Err(QuotaError::BurstWithoutBucket { .. }) => counted(&self.limits.clone()?.without_bursts()).ok(),
+            quotas => quotas.ok(),
+        }
+    }
+
+    /// The key that a rule counts by whose own would be `of_rule`.
+    pub(super) fn key(&self, of_rule: impl FnOnce() -> Key) -> Key {
+        match &self.key {
+            KeyTerm::Rule => of_rule(),
+            KeyTerm::Key(key) => key.clone(),
+            KeyTerm::Missing => of_rule().of_missing(),
+        }
     }
 }

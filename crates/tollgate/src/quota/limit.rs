@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Algorithm, LimitError, MAX_LIMITS, MAX_WINDOW};
+use super::{Algorithm, LimitError, MAX_WINDOW};
 
 /// A unit of time in a limit string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,11 +181,16 @@ impl Limits {
         self
     }
 
-    /// These and those: all of them hold. No more than [`MAX_LIMITS`] in all, the first of them.
+    /// The same without bursts.
+    pub(crate) fn without_bursts(mut self) -> Self {
+        self.0.iter_mut().for_each(|limit| limit.burst = None);
+        self
+    }
+
+    /// These and those: all of them hold.
     #[must_use]
     pub fn and(mut self, those: Self) -> Self {
         self.0.extend(those.0);
-        self.0.truncate(MAX_LIMITS);
         self
     }
 
@@ -201,9 +206,9 @@ impl Limits {
 }
 
 impl FromIterator<Limit> for Limits {
-    /// All of these hold. No more than [`MAX_LIMITS`], the first of them.
+    /// All of these hold.
     fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
-        Self(limits.into_iter().take(MAX_LIMITS).collect())
+        Self(limits.into_iter().collect())
     }
 }
 

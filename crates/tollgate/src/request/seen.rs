@@ -65,9 +65,10 @@ impl<'a> Seen<'a> {
         self.respelled_paths.get_or_init(|| Readings::respelled(self.request.path()))
     }
 
-    /// The host in lower case, without port and final dot.
+    /// The host in lower case, without port and final dot, and without a user's name, which no server looks at.
     pub(crate) fn host(&self) -> Option<String> {
         let host = self.request.host?;
+        let host = host.rsplit('@').next().unwrap_or(host);
         let port = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
         let name = &host[..port.unwrap_or(host.len())];
         Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
@@ -129,17 +130,19 @@ impl<'a> Seen<'a> {
 
     /// Whether the request says that somebody is signed in.
     pub(crate) fn has_user(&self) -> bool {
-        self.known_user().is_some() || self.user.is_some_and(|user| self.any(user, |value| !value.is_empty()))
+        match self.request.user {
+            Some(user) => !user.is_empty(),
+            None => self.user.is_some_and(|user| self.any(user, |value| !value.is_empty())),
+        }
     }
 
     /// Who is signed in, if exactly one is named.
     pub(crate) fn user(&self) -> Option<Vec<u8>> {
-        let known = self.known_user().map(|user| user.as_bytes().to_vec());
-        known.or_else(|| self.single(self.user?).filter(|user| !user.is_empty()))
-    }
-
-    fn known_user(&self) -> Option<&'a str> {
-        self.request.user.filter(|user| !user.is_empty())
+        let user = match self.request.user {
+            Some(user) => user.as_bytes().to_vec(),
+            None => self.single(self.user?)?,
+        };
+        Some(user).filter(|user| !user.is_empty())
     }
 
     /// The believed field lines of a header: one that only a proxy may send is absent when somebody else sends it.

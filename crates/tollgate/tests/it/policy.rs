@@ -1,8 +1,10 @@
 //! Which rules fit a request: every kind of condition, exceptions, overrides, `rest`, costs and what a policy refuses.
 
 use tollgate::{
-    policy::{MAX_CHARGES, MAX_RULES, Policy, PolicyError, Rule},
-    quota::Limits,
+    limiter::Limiter,
+    policy::{MAX_CHARGES, MAX_RULES, Policy, PolicyError, Rule, Terms},
+    quota::{Algorithm, Limits},
+    request::Request,
 };
 
 use crate::rig::{Call, get, mistakes, rig};
@@ -198,4 +200,39 @@ fn a_policy_refuses_what_it_could_not_keep() {
 fn a_shadow_rule_cannot_count_by_status() {
     let source = "rules: [{ name: r, mode: shadow, count: { status: [401] }, limit: 5/hour }]";
     assert!(!mistakes(source).is_empty());
+}
+
+#[test]
+fn invented_methods_are_counted_together_and_head_as_get() {
+    let rig = rig("rules: [{ name: api, by: [client, method], limit: 1/hour }]");
+    let call = |method: &str| get("/").method(method);
+    assert!(rig.allows(&call("GET")) && !rig.allows(&call("HEAD")) && rig.allows(&call("POST")));
+    assert!(rig.allows(&call("GET0")) && !rig.allows(&call("GET1")) && !rig.allows(&call("get")));
+}
+
+#[test]
+fn a_users_name_is_no_part_of_a_host() {
+    let rig = rig("rules: [{ name: api, match: { host: api.example.com }, by: [client, host], limit: 1/hour }]");
+    assert!(rig.allows(&get("/").host("api.example.com")));
+    for host in ["x@api.example.com", "y:z@api.example.com:80", "a@b@api.example.com."] {
+        assert!(!rig.allows(&get("/").host(host)), "{host}");
+    }
+}
+
+#[test]
+fn given_limits_are_counted_as_the_rule_counts() {
+    let limiter = |limits: &str, algorithm| {
+        let rule = Rule::of("api", limits).and_then(|rule| Ok(rule.counting_with(algorithm)?)).expect("a rule");
+        Limiter::of([rule]).expect("a policy")
+    };
+    let remaining = |limiter: &Limiter, limits: &str| {
+        let terms = Terms { limits: Some(limits.parse().expect("limits")), ..Terms::default() };
+        limiter.check_on_terms_now(&Request::default(), &terms).remaining()
+    };
+    let windows = limiter("5/minute", Algorithm::FixedWindow);
+    assert_eq!(remaining(&windows, "5/minute"), Some(4));
+    assert_eq!(remaining(&windows, "5/minute burst 5"), Some(3), "the burst is dropped");
+    let log = limiter("5/minute", Algorithm::SlidingLog);
+    assert_eq!(remaining(&log, "7/minute"), Some(6));
+    assert_eq!(remaining(&log, "1000000/minute"), Some(3), "more than a log remembers: as the rule has it");
 }
