@@ -235,6 +235,8 @@ mod tests {
     fn the_systems_clock_never_goes_back_and_keeps_to_the_system() {
         let clock = SystemClock::start();
         let (start, at_start) = (Instant::now(), clock.now());
+        // Far less in truth, but for threads that are interrupted at the wrong moment again and again.
+        let tolerance = Duration::from_millis(5);
         let watch = || {
             let mut latest = at_start;
             // Long enough to ask the system several times.
@@ -242,8 +244,8 @@ mod tests {
                 let earliest = at_start + start.elapsed();
                 let now = clock.now();
                 assert!(now >= latest, "{now:?} after {latest:?}");
-                assert!(now + Duration::from_micros(100) >= earliest, "{now:?} lags behind {earliest:?}");
-                let last = at_start + start.elapsed() + Duration::from_micros(100);
+                assert!(now + tolerance >= earliest, "{now:?} lags behind {earliest:?}");
+                let last = at_start + start.elapsed() + tolerance;
                 assert!(now <= last, "{now:?} is ahead of {last:?}");
                 latest = now;
             }
