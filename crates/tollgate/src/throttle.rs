@@ -1,11 +1,14 @@
 //! Limits for any action, without a request: a mail, a report, a change to a model.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod denied;
+
+use std::{sync::Arc, time::Duration};
+
+pub use denied::{AttemptError, Denied};
 
 use crate::{
     algorithm::{Outcome, Status, Verdict},
     clock::{Clock, Timestamp},
-    headers::whole_seconds,
     key::Key,
     limiter::Limiter,
     policy::{Mode, Quotas, Rule, UnknownRule},
@@ -252,6 +255,7 @@ impl Throttle {
         loop {
             match self.check_until(&key, deadline) {
                 Ok(admission) => return Ok(admission),
+                // What this is for: the caller has no runtime that could wait in place of his thread.
                 Err(Delay::Of(span)) => std::thread::sleep(span),
                 Err(Delay::TooLong(denied)) => return Err(denied),
             }
@@ -362,77 +366,6 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
             self.throttle.give_back(admission);
-        }
-    }
-}
-
-/// Why an action was not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
-    rule: String,
-    limit: String,
-    status: Status,
-    retry_after: Option<Duration>,
-}
-
-impl Denied {
-    /// Time until it could run, if nobody else does; none if it never can.
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
-
-    /// The same in whole seconds, rounded up and at least 1.
-    pub fn retry_after_secs(&self) -> Option<u64> {
-        self.retry_after.map(whole_seconds)
-    }
-
-    /// How the key stands.
-    pub fn status(&self) -> &Status {
-        &self.status
-    }
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule, limit, retry_after, .. } = self;
-        match retry_after {
-            Some(wait) => write!(f, "{rule} allows {limit}, try again in {} s", whole_seconds(*wait)),
-            None => write!(f, "{rule} allows {limit}, which this action can never meet"),
-        }
-    }
-}
-
-impl std::error::Error for Denied {}
-
-/// Why an action that can fail came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttemptError<E> {
-    /// It was not run.
-    Denied(Denied),
-    /// It was run, and failed so.
-    Failed(E),
-}
-
-impl<E> From<Denied> for AttemptError<E> {
-    fn from(denied: Denied) -> Self {
-        Self::Denied(denied)
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for AttemptError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Denied(denied) => denied.fmt(f),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> std::error::Error for AttemptError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Denied(denied) => denied.source(),
-            Self::Failed(error) => error.source(),
         }
     }
 }

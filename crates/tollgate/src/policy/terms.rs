@@ -22,7 +22,7 @@ use crate::{
 pub struct Terms {
     /// What every rule counts the request by.
     pub key: KeyTerm,
-    /// What it costs; 0 asks and takes nothing.
+    /// What it costs; at 0 it passes always and takes nothing.
     pub cost: Option<u64>,
     /// How much may pass, of each rule that fits, counted by its algorithm; one without bursts drops them, and a `sliding-log`
     /// that would remember too much is left as the rule has it. Limits of the same windows share the counter of the rule's

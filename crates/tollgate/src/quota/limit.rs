@@ -187,7 +187,7 @@ impl Limits {
         self
     }
 
-    /// These and those: all of them hold.
+    /// These and those: all of them hold. A rule for every request may have 64 ([`MAX_CHARGES`](crate::policy::MAX_CHARGES)).
     #[must_use]
     pub fn and(mut self, those: Self) -> Self {
         self.0.extend(those.0);

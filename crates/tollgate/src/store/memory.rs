@@ -3,7 +3,7 @@
 //! A request looks at all its counters, and if they let it pass, charges one after the other. When somebody else has been
 //! faster at one of them, those before are given back and everything is looked at anew: a request can be denied for what
 //! another one takes off again a moment later, but nothing is ever admitted twice. See `table` for how threads agree, and
-//! `counters` for what happens when it is full.
+//! `counters` and `overflow` for what happens when it is full.
 
 mod counters;
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! Why an action was not run, or came to nothing.
+
+use std::{fmt, time::Duration};
+
+use crate::{algorithm::Status, headers::whole_seconds};
+
+/// Why an action was not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    pub(super) rule: String,
+    pub(super) limit: String,
+    pub(super) status: Status,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Denied {
+    /// Time until it could run, if nobody else does; none if it never can.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The same in whole seconds, rounded up and at least 1.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after.map(whole_seconds)
+    }
+
+    /// How the key stands.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, limit, retry_after, .. } = self;
+        match retry_after {
+            Some(wait) => write!(f, "{rule} allows {limit}, try again in {} s", whole_seconds(*wait)),
+            None => write!(f, "{rule} allows {limit}, which this action can never meet"),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// Why an action that can fail came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptError<E> {
+    /// It was not run.
+    Denied(Denied),
+    /// It was run, and failed so.
+    Failed(E),
+}
+
+impl<E> From<Denied> for AttemptError<E> {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for AttemptError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(denied) => denied.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for AttemptError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Denied(denied) => denied.source(),
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
