@@ -183,6 +183,8 @@ pub enum LimitsError {
     Text(LimitError),
     /// No algorithm counts it, or not the one that was named.
     Quota(QuotaError),
+    /// More than [`MAX_LIMITS`], which no limit string can be but several put together in code.
+    TooMany(usize),
 }
 
 impl From<LimitError> for LimitsError {
@@ -209,6 +211,7 @@ impl fmt::Display for LimitsError {
         match self {
             Self::Text(error) => error.fmt(f),
             Self::Quota(error) => error.fmt(f),
+            Self::TooMany(n) => write!(f, "{n} limits, expected at most {MAX_LIMITS}"),
         }
     }
 }

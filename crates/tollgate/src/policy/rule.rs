@@ -9,7 +9,7 @@ use crate::{
     headers::{Dialects, Members},
     key::{Part, PartError, Prefixes},
     policy::{Choice, Conditions},
-    quota::{Algorithm, Limits, LimitsError, MAX_AMOUNT, Quota, QuotaError},
+    quota::{Algorithm, Limits, LimitsError, MAX_AMOUNT, MAX_LIMITS, Quota, QuotaError},
     request::{Seen, Source},
 };
 
@@ -73,13 +73,17 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// A limit string that is none, or that no algorithm counts.
+    /// A limit string that is none, or that no algorithm counts, or too many limits put together in code.
     pub fn of<L>(name: &str, limits: L) -> Result<Self, LimitsError>
     where
         L: TryInto<Limits>,
         LimitsError: From<L::Error>,
     {
-        Ok(Self::new(name, &limits.try_into()?, None)?)
+        let limits = limits.try_into()?;
+        match limits.as_slice().len() {
+            n if n > MAX_LIMITS => Err(LimitsError::TooMany(n)),
+            _ => Ok(Self::new(name, &limits, None)?),
+        }
     }
 
     /// Counts with this algorithm, in place of the one that the limits imply.

@@ -187,7 +187,7 @@ impl Limits {
         self
     }
 
-    /// These and those: all of them hold. A rule for every request may have 64 ([`MAX_CHARGES`](crate::policy::MAX_CHARGES)).
+    /// These and those: all of them hold. Whoever counts by more than [`MAX_LIMITS`](super::MAX_LIMITS) says so at once.
     #[must_use]
     pub fn and(mut self, those: Self) -> Self {
         self.0.extend(those.0);
