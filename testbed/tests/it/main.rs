@@ -1,0 +1,5 @@
+//! The servers start, answer, fail as they are told to, and leave nothing behind.
+
+mod left;
+mod port;
+mod server;
