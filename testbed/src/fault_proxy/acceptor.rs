@@ -1,0 +1,53 @@
+//! The listening socket of the proxy, and the thread that accepts from it. Closed when dropped.
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::line::Switch;
+
+/// The thread accepts whatever comes, so it is woken in no time.
+const WAKE_LIMIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    address: SocketAddr,
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    pub(super) fn start(address: SocketAddr, switch: Arc<Switch>) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("our own port {address}: {error}"));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let stopped = Arc::clone(&stopped);
+            move || {
+                while let Ok((client, _)) = listener.accept() {
+                    if stopped.load(Ordering::Acquire) {
+                        break;
+                    }
+                    switch.take(client);
+                }
+            }
+        });
+        Self { address, stopped, thread: Some(thread) }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        // A thread in `accept` hears only of connections.
+        let _ = TcpStream::connect_timeout(&self.address, WAKE_LIMIT);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
