@@ -1,10 +1,11 @@
 //! A network that fails on command: a TCP proxy in front of a server.
 //!
-//! Here are its faults and the switch between them; `acceptor` owns the listening socket, and `line` carries the bytes
-//! of one connection.
+//! Here are its faults; `acceptor` owns the listening socket, `switch` knows the fault in force, and each `line`
+//! carries the bytes of one connection.
 
 mod acceptor;
 mod line;
+mod switch;
 
 use std::{
     net::SocketAddr,
@@ -12,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use self::{
-    acceptor::Acceptor,
-    line::{Ending, Switch},
-};
+use self::{acceptor::Acceptor, line::Ending, switch::Switch};
 use crate::port::Port;
 
 /// What becomes of connections and their bytes.
@@ -27,7 +25,7 @@ pub enum Fault {
     /// once, so that `Delay(Duration::MAX)` holds everything until then, as a network does that is away for a while.
     Delay(Duration),
     /// Connections are accepted, and what either side sends is lost without a word. A connection that has lost
-    /// something stays dead under any later fault, since no TCP connection goes on with a gap in it.
+    /// something carries nothing under any later fault either, since no TCP connection goes on with a gap in it.
     Blackhole,
     /// Connections are reset (RST), the open ones at once and new ones as soon as they are accepted.
     Reset,

@@ -19,6 +19,7 @@
 //! It knows nothing of Tollgate, and blocks; an asynchronous test starts its servers before anything else.
 
 mod fault_proxy;
+mod options;
 mod patience;
 mod port;
 mod process;
@@ -27,7 +28,8 @@ mod resp;
 mod server;
 
 pub use fault_proxy::{Fault, FaultProxy};
+pub use options::{Options, Tls};
 pub use patience::wait_for;
 pub use port::Port;
 pub use resp::{Connection, Reply};
-pub use server::{Options, Server, Tls};
+pub use server::Server;

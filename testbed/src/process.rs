@@ -18,6 +18,7 @@ const GUARD: &str = r#"trap "" HUP INT TERM; read -r _; kill -9 "$1"; rm -rf "$2
 pub(crate) struct Process {
     child: Child,
     guard: Child,
+    paused: bool,
 }
 
 impl Process {
@@ -31,7 +32,7 @@ impl Process {
             .stderr(Stdio::null())
             .spawn();
         match guard {
-            Ok(guard) => Ok(Self { child, guard }),
+            Ok(guard) => Ok(Self { child, guard, paused: false }),
             Err(error) => {
                 end(&mut child);
                 Err(error)
@@ -48,12 +49,18 @@ impl Process {
         self.child.try_wait().expect("it is our child")
     }
 
-    pub(crate) fn pause(&self) {
+    pub(crate) fn pause(&mut self) {
         self.signal(Signal::STOP);
+        self.paused = true;
     }
 
-    pub(crate) fn resume(&self) {
+    pub(crate) fn resume(&mut self) {
         self.signal(Signal::CONT);
+        self.paused = false;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     fn signal(&self, signal: Signal) {

@@ -1,4 +1,4 @@
-//! One redis-server or valkey-server.
+//! One redis-server or valkey-server: its process, and what it is told at its start.
 
 use std::{
     fs::{self, File},
@@ -13,10 +13,10 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    options::Options,
     patience::wait_for,
     port::Port,
     process::Process,
-    program,
     resp::{Connection, Reply},
 };
 
@@ -24,66 +24,6 @@ use crate::{
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How often we try another port, should a stranger take ours between our look and the start.
 const START_ATTEMPTS: u32 = 5;
-
-/// How a server is started.
-///
-/// ```
-/// use testbed::{Options, Server};
-///
-/// let server = Server::start(Options { password: Some("s3cret".to_owned()), ..Options::redis() });
-/// # assert_eq!(server.command(&["PING"]).text(), "PONG");
-/// ```
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The program itself.
-    pub program: PathBuf,
-    /// More arguments, such as `--maxmemory` and `2mb`.
-    pub arguments: Vec<String>,
-    /// What clients must say to be let in.
-    pub password: Option<String>,
-    /// Whether it listens at a Unix socket as well.
-    pub unix_socket: bool,
-    /// What it shows to clients at a second port, where it speaks TLS.
-    pub tls: Option<Tls>,
-}
-
-/// The files, in PEM, by which a server shows who it is.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// Its certificate, and those up to the authority's.
-    pub certificate: PathBuf,
-    /// The key to it.
-    pub key: PathBuf,
-}
-
-impl Options {
-    /// Redis with nothing special.
-    ///
-    /// # Panics
-    ///
-    /// When there is no redis-server in `PATH`; the message says what to install.
-    #[must_use]
-    pub fn redis() -> Self {
-        Self::of(program::redis())
-    }
-
-    /// Valkey with nothing special, where there is one: in `PATH`, or as the variable `TOLLGATE_VALKEY` says.
-    #[must_use]
-    pub fn valkey() -> Option<Self> {
-        program::valkey().map(Self::of)
-    }
-
-    /// These with more arguments.
-    #[must_use]
-    pub fn with(mut self, arguments: &[&str]) -> Self {
-        self.arguments.extend(arguments.iter().map(ToString::to_string));
-        self
-    }
-
-    fn of(program: PathBuf) -> Self {
-        Self { program, arguments: Vec::new(), password: None, unix_socket: false, tls: None }
-    }
-}
 
 /// A server on 127.0.0.1, at a port and in a folder of its own, that keeps nothing on disk. It is killed when this is
 /// dropped.
@@ -170,10 +110,22 @@ impl Server {
         self.options.unix_socket.then(|| self.folder.path().join("socket"))
     }
 
+    /// How it was started.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The number of its process, while there is one.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process().as_ref().map(Process::id)
+    }
+
+    /// Whether it runs: it is neither killed nor paused.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.process().as_ref().is_some_and(|process| !process.is_paused())
     }
 
     /// The folder it works in.
@@ -218,14 +170,14 @@ impl Server {
 
     /// Stops its process where it stands. Connections stay, and nothing is answered until [`resume`](Self::resume).
     pub fn pause(&self) {
-        if let Some(process) = &*self.process() {
+        if let Some(process) = &mut *self.process() {
             process.pause();
         }
     }
 
     /// Goes on after a [`pause`](Self::pause).
     pub fn resume(&self) {
-        if let Some(process) = &*self.process() {
+        if let Some(process) = &mut *self.process() {
             process.resume();
         }
     }

@@ -1,6 +1,7 @@
 //! The listening socket of the proxy, and the thread that accepts from it. Closed when dropped.
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::line::Switch;
+use super::switch::Switch;
 
 /// The thread accepts whatever comes, so it is woken in no time.
 const WAKE_LIMIT: Duration = Duration::from_secs(1);
@@ -29,11 +30,17 @@ impl Acceptor {
         let thread = thread::spawn({
             let stopped = Arc::clone(&stopped);
             move || {
-                while let Ok((client, _)) = listener.accept() {
+                loop {
+                    let accepted = listener.accept();
                     if stopped.load(Ordering::Acquire) {
                         break;
                     }
-                    switch.take(client);
+                    match accepted {
+                        Ok((client, _)) => switch.take(client),
+                        // Gone before we came to it.
+                        Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                        Err(error) => panic!("the proxy at {address} cannot accept: {error}"),
+                    }
                 }
             }
         });

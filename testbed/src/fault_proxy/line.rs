@@ -1,11 +1,11 @@
-//! The bytes of the proxy's connections: a thread for each way of each, and the switch that all of them watch.
+//! One connection through the proxy: a thread carries what the client says, another what the server says.
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -13,93 +13,10 @@ use std::{
 
 use socket2::SockRef;
 
-use super::Fault;
+use super::{Fault, switch::Switch};
 
 /// What a thread carries at a time.
 const PIECE_BYTES: usize = 16 * 1024;
-
-/// What all lines of a proxy share.
-#[derive(Debug)]
-pub(super) struct Switch {
-    server: SocketAddr,
-    position: Mutex<Position>,
-    changed: Condvar,
-    accepted: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Position {
-    fault: Fault,
-    /// How often it was set, so that setting the same fault again counts its bytes anew.
-    change: u64,
-    lines: Vec<Weak<Line>>,
-}
-
-impl Switch {
-    pub(super) fn new(server: SocketAddr) -> Self {
-        let position = Mutex::new(Position { fault: Fault::Pass, change: 0, lines: Vec::new() });
-        Self { server, position, changed: Condvar::new(), accepted: AtomicU64::new(0) }
-    }
-
-    pub(super) fn set(&self, fault: Fault) {
-        let mut position = self.position();
-        position.fault = fault;
-        position.change += 1;
-        self.changed.notify_all();
-    }
-
-    pub(super) fn end_all(&self, ending: Ending) {
-        for line in self.position().lines.drain(..).filter_map(|line| line.upgrade()) {
-            line.end(ending);
-        }
-    }
-
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Acquire)
-    }
-
-    pub(super) fn open(&self) -> usize {
-        self.position().lines.iter().filter(|line| line.strong_count() > 0).count()
-    }
-
-    /// Takes on a connection that was just accepted.
-    pub(super) fn take(self: &Arc<Self>, client: TcpStream) {
-        self.accepted.fetch_add(1, Ordering::AcqRel);
-        let line = Arc::new(Line {
-            switch: Arc::clone(self),
-            client,
-            server: OnceLock::new(),
-            ended: AtomicBool::new(false),
-            dead: AtomicBool::new(false),
-        });
-        let fault = {
-            let mut position = self.position();
-            position.lines.retain(|line| line.strong_count() > 0);
-            position.lines.push(Arc::downgrade(&line));
-            position.fault
-        };
-        match fault {
-            Fault::Reset => line.end(Ending::Reset),
-            Fault::Refuse => line.end(Ending::Close),
-            fault => {
-                thread::spawn(move || line.serve(fault));
-            }
-        }
-    }
-
-    /// Waits so long, or until the fault is changed.
-    fn hold(&self, delay: Duration, change: u64) {
-        let unchanged = |position: &mut Position| position.change == change;
-        drop(
-            self.changed.wait_timeout_while(self.position(), delay, unchanged).unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-
-    fn position(&self) -> MutexGuard<'_, Position> {
-        // Every change is a whole one, so a panic elsewhere leaves nothing half done.
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// How a line ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +35,7 @@ enum Way {
 
 /// A connection of a client, and the one to the server on its behalf.
 #[derive(Debug)]
-struct Line {
+pub(super) struct Line {
     switch: Arc<Switch>,
     client: TcpStream,
     server: OnceLock<TcpStream>,
@@ -129,7 +46,13 @@ struct Line {
 }
 
 impl Line {
-    fn serve(self: Arc<Self>, fault: Fault) {
+    pub(super) fn new(switch: Arc<Switch>, client: TcpStream) -> Self {
+        let (ended, dead) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { switch, client, server: OnceLock::new(), ended, dead }
+    }
+
+    /// Carries everything until the end, under the fault that was in force when it was accepted.
+    pub(super) fn serve(self: Arc<Self>, fault: Fault) {
         if fault == Fault::Blackhole {
             self.dead.store(true, Ordering::Release);
         } else if self.connect().is_err() {
@@ -147,7 +70,7 @@ impl Line {
     }
 
     fn connect(&self) -> io::Result<()> {
-        let server = TcpStream::connect(self.switch.server)?;
+        let server = TcpStream::connect(self.switch.server())?;
         server.set_nodelay(true)?;
         self.client.set_nodelay(true)?;
         let server = self.server.get_or_init(|| server);
@@ -190,10 +113,7 @@ impl Line {
     fn fate(&self, way: Way, length: usize, budget: &mut Budget) -> Fate {
         let mut held_at = None;
         loop {
-            let (fault, change) = {
-                let position = self.switch.position();
-                (position.fault, position.change)
-            };
+            let (fault, change) = self.switch.fault();
             if self.ended.load(Ordering::SeqCst) {
                 return Fate::End;
             }
@@ -221,25 +141,24 @@ impl Line {
 
     /// One side has nothing more to say; the other hears of it.
     fn pass_end(&self, way: Way, to: Option<&TcpStream>) {
-        let lost = self.dead.load(Ordering::Acquire) || self.switch.position().fault == Fault::Blackhole;
+        let lost = self.dead.load(Ordering::Acquire) || self.switch.fault().0 == Fault::Blackhole;
         match (lost, way) {
             // The client must not hear of the server's end.
             (true, Way::Replies) => self.dead.store(true, Ordering::Release),
             // Without its client the line is of no use.
             (true, Way::Requests) => self.end(Ending::Close),
-            (false, _) => {
-                let _position = self.switch.position();
+            (false, _) => self.switch.undisturbed(|| {
                 if let Some(to) = to
                     && !self.ended.load(Ordering::SeqCst)
                 {
                     let _ = to.shutdown(Shutdown::Write);
                 }
-            }
+            }),
         }
     }
 
     /// Ends both sides, and thereby both threads. Either side may be gone already, which is as well.
-    fn end(&self, ending: Ending) {
+    pub(super) fn end(&self, ending: Ending) {
         if self.ended.swap(true, Ordering::SeqCst) {
             return;
         }

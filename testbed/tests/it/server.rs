@@ -1,14 +1,17 @@
 //! A server starts with what it is told, answers, stops and starts again.
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use testbed::{Connection, Options, Reply, Server};
+use tempfile::TempDir;
+use testbed::{Connection, Options, Reply, Server, Tls};
 
 #[test]
 fn answers_every_kind_of_reply() {
@@ -60,6 +63,39 @@ fn listens_at_a_unix_socket() {
     let mut answer = [0; 7];
     socket.read_exact(&mut answer).expect("it answers");
     assert_eq!(&answer, b"+PONG\r\n");
+}
+
+#[test]
+fn speaks_tls_at_a_second_port() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let tls = Tls { certificate: folder.path().join("certificate.pem"), key: folder.path().join("key.pem") };
+    let ours = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is a valid name");
+    fs::write(&tls.certificate, ours.cert.pem()).expect("the folder is ours");
+    fs::write(&tls.key, ours.signing_key.serialize_pem()).expect("the folder is ours");
+
+    let server = Server::start(Options { tls: Some(tls), ..Options::redis() });
+    assert_eq!(server.command(&["PING"]).text(), "PONG");
+    let mut stream = TcpStream::connect(server.tls_addr().expect("it was asked for")).expect("it listens");
+    stream.write_all(&client_hello()).expect("it reads");
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer).expect("it answers");
+    assert_eq!(answer, [22], "it does not go on with the handshake");
+}
+
+/// The shortest greeting in TLS 1.2 that a server with a key of P-256 goes on with.
+fn client_hello() -> Vec<u8> {
+    let extensions = [
+        [0, 10, 0, 4, 0, 2, 0, 23], // groups: secp256r1
+        [0, 13, 0, 4, 0, 2, 4, 3],  // signatures: ecdsa_secp256r1_sha256
+    ]
+    .concat();
+    let mut hello = vec![3, 3];
+    hello.extend([7; 32]); // what should be random
+    hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]); // no session; ECDHE_ECDSA with AES_128_GCM_SHA256; no compression
+    hello.extend([0, 16]);
+    hello.extend(extensions);
+    let length = u8::try_from(hello.len()).expect("it is short");
+    [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &hello].concat()
 }
 
 #[test]
