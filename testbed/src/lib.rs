@@ -25,6 +25,7 @@ mod port;
 mod process;
 mod program;
 mod resp;
+mod sentinels;
 mod server;
 
 pub use fault_proxy::{Fault, FaultProxy};
@@ -32,4 +33,5 @@ pub use options::{Options, Tls};
 pub use patience::wait_for;
 pub use port::Port;
 pub use resp::{Connection, Reply};
+pub use sentinels::Sentinels;
 pub use server::Server;

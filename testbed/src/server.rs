@@ -1,5 +1,7 @@
 //! One redis-server or valkey-server: its process, and what it is told at its start.
 
+mod asking;
+
 use std::{
     fs::{self, File},
     io,
@@ -34,6 +36,7 @@ pub struct Server {
     // First, since it is to end before its ports are another's and its folder is gone.
     process: Mutex<Option<Process>>,
     options: Options,
+    role: Role,
     port: Port,
     tls_port: Option<Port>,
     folder: TempDir,
@@ -63,21 +66,31 @@ impl Server {
     /// When it does not start; the message holds what it wrote.
     #[must_use]
     pub fn start(options: Options) -> Self {
+        Self::start_as(Role::Store, options)
+    }
+
+    /// A sentinel that watches nothing yet.
+    pub(crate) fn sentinel(program: PathBuf) -> Self {
+        Self::start_as(Role::Sentinel, Options::of(program))
+    }
+
+    fn start_as(role: Role, options: Options) -> Self {
         for _ in 1..START_ATTEMPTS {
-            let server = Self::down(options.clone());
+            let server = Self::down(role, options.clone());
             if server.try_start().is_ok() {
                 return server;
             }
             assert!(server.log().contains("Address already in use"), "{}", server.why_not());
         }
-        let server = Self::down(options);
+        let server = Self::down(role, options);
         server.restart();
         server
     }
 
     /// With all it needs, but not started.
-    fn down(options: Options) -> Self {
+    fn down(role: Role, options: Options) -> Self {
         Self {
+            role,
             port: Port::take(),
             tls_port: options.tls.as_ref().map(|_| Port::take()),
             process: Mutex::new(None),
@@ -229,6 +242,9 @@ impl Server {
         let log = File::create(self.log_file()).expect("the folder is ours");
         let mut command = Command::new(&self.options.program);
         command.stdin(Stdio::null()).stderr(log.try_clone().expect("a file can be shared")).stdout(log);
+        if self.role == Role::Sentinel {
+            command.arg(self.sentinel_file()).arg("--sentinel");
+        }
         command.args(["--bind", "127.0.0.1", "--port", &self.port().to_string(), "--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(self.folder.path());
         if let Some(password) = &self.options.password {
@@ -246,6 +262,13 @@ impl Server {
         command
     }
 
+    /// Where a sentinel writes down what it is told and learns, so that it knows it after a restart.
+    fn sentinel_file(&self) -> PathBuf {
+        let file = self.folder.path().join("sentinel.conf");
+        File::options().create(true).append(true).open(&file).expect("the folder is ours");
+        file
+    }
+
     fn why_not(&self) -> String {
         format!("{} ended at its start. It wrote:\n{}", self.options.program.display(), self.log())
     }
@@ -258,6 +281,13 @@ impl Server {
         // After a panic it is as good as before: either there is a process or there is none.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the program is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Store,
+    Sentinel,
 }
 
 /// A server ended instead of answering.

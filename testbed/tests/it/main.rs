@@ -3,4 +3,5 @@
 mod fault_proxy;
 mod left;
 mod port;
+mod sentinels;
 mod server;
