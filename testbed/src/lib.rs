@@ -18,6 +18,7 @@
 //!
 //! It knows nothing of Tollgate, and blocks; an asynchronous test starts its servers before anything else.
 
+mod cluster;
 mod fault_proxy;
 mod options;
 mod patience;
@@ -28,6 +29,7 @@ mod resp;
 mod sentinels;
 mod server;
 
+pub use cluster::Cluster;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use options::{Options, Tls};
 pub use patience::wait_for;
