@@ -47,6 +47,7 @@ impl Options {
     }
 
     /// Valkey with nothing special, where there is one: in `PATH`, or as the variable `TOLLGATE_VALKEY` says.
+    /// The one that `scripts/test` installs speaks no TLS.
     #[must_use]
     pub fn valkey() -> Option<Self> {
         program::valkey().map(Self::of)
