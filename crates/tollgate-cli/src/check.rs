@@ -14,11 +14,11 @@ use crate::{
     Failure,
     args::{Check, Output},
     describe,
-    load::{self, Loaded, Mistaken},
+    policy_file::{self, Loaded, Mistaken},
 };
 
 pub(crate) fn run(check: &Check) -> Result<(), Failure> {
-    let (text, result) = match (load::policy_file(&check.file)?, check.output) {
+    let (text, result) = match (policy_file::read(&check.file)?, check.output) {
         (Ok(loaded), Output::Human) => (human(&loaded), Ok(())),
         (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded)), Ok(())),
         (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.shown)),

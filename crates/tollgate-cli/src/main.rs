@@ -3,8 +3,8 @@
 mod args;
 mod check;
 mod describe;
-mod load;
 mod log;
+mod policy_file;
 mod replay;
 mod serve;
 

@@ -25,14 +25,14 @@ use self::{
 use crate::{
     Failure,
     args::{Output, Replay},
-    load::{self, Loaded},
+    policy_file::{self, Loaded},
 };
 
 /// The longest line that is read: more than any request that a server takes.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
 pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
-    let Loaded { config, warnings, source } = load::config(&replay.file)?;
+    let Loaded { config, warnings, source } = policy_file::config(&replay.file)?;
     for warning in &warnings {
         eprintln!("{}\n", source.show(warning));
     }

@@ -17,9 +17,8 @@ use tracing::{info, warn};
 use crate::{
     Failure,
     args::{LogFormat, Serve},
-    describe,
-    load::{self, Loaded},
-    log,
+    describe, log,
+    policy_file::{self, Loaded},
 };
 
 const DEFAULT_FILE: &str = "tollgate.yaml";
@@ -76,7 +75,7 @@ fn from_file(serve: &Serve) -> Result<(Config, Vec<String>, String), Failure> {
         let why = format!("error: no {DEFAULT_FILE} here: name a policy file, or give one rule with --limit 5/minute");
         return Err(Failure::Wrong(why));
     }
-    let Loaded { config, warnings, source } = load::config(file)?;
+    let Loaded { config, warnings, source } = policy_file::config(file)?;
     // The server says it of each listener that has none, and --upstream can have given one.
     let warnings = warnings.iter().filter(|warning| warning.message != NO_UPSTREAM);
     Ok((config, warnings.map(|warning| source.show(warning)).collect(), source.name))

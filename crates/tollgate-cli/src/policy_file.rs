@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use tollgate::config::{Config, Mistake, Severity, Surroundings, read};
+use tollgate::config::{self, Config, Mistake, Severity, Surroundings};
 
 use crate::Failure;
 
@@ -42,11 +42,11 @@ impl Source {
 
 /// Reads a file that must be right.
 pub(crate) fn config(path: &Path) -> Result<Loaded, Failure> {
-    policy_file(path)?.map_err(|mistaken| Failure::Wrong(mistaken.shown))
+    read(path)?.map_err(|mistaken| Failure::Wrong(mistaken.shown))
 }
 
 /// Reads a file, or standard input for `-`.
-pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Result<Loaded, Mistaken>, Failure> {
     let name = path.display().to_string();
     let text = if path == Path::new("-") { read_text(io::stdin()) } else { read_file(path) };
     let text = text.map_err(|why| Failure::Wrong(format!("error: {name}: {why}")))?;
@@ -60,7 +60,7 @@ pub(crate) fn policy_file(path: &Path) -> Result<Result<Loaded, Mistaken>, Failu
         read_file(&beside)
     };
     let surroundings = Surroundings { file: &named_file, variable: &|name| std::env::var(name).ok() };
-    Ok(match read(&source.text, &surroundings) {
+    Ok(match config::read(&source.text, &surroundings) {
         Ok((config, warnings)) => Ok(Loaded { config, warnings, source }),
         Err(mistakes) => {
             let errors = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).count();
