@@ -4,4 +4,5 @@ mod check;
 mod command;
 mod replay;
 mod serve;
+mod serving;
 mod vectors;
