@@ -1,9 +1,13 @@
 //! The arguments, and what `--help` says of them.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use bytes::Bytes;
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use tollgate::{config::Upstream, key::Part, quota::Limits};
+
+use crate::load::{self, Rate};
 
 /// Rate limiting that holds: one policy and one engine for proxies, libraries and replays.
 #[derive(Debug, Parser)]
@@ -27,6 +31,12 @@ pub(crate) enum Command {
     /// "method": "GET", "path": "/b?x=y", "headers": {"X-Key": "k", "X-Forwarded-For": ["a", "b"]}, "status": 200}. Time
     /// (Unix seconds or RFC 3339) and peer are required; the rest is GET, /, none and 200 if left out.
     Replay(Replay),
+    /// Send requests at a steady pace, wait whenever the server asks to, and tell what was met
+    ///
+    /// Until all have succeeded (2xx, 3xx) or failed. After a 429 or 503 nothing more is sent until the wait that the
+    /// answer asks for has passed, and that request is sent again. Latency counts from when a request was due. Exit
+    /// codes: 0 all succeeded, 1 some failed or the server could not be reached, 2 wrong usage, 130 Ctrl-C.
+    Load(Load),
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +92,45 @@ pub(crate) struct Replay {
     pub(crate) requests: PathBuf,
 
     /// A report, or a JSON line for every request
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Load {
+    /// Where the requests go: http://HOST:PORT/PATH
+    #[arg(value_name = "URL", value_parser = load::url)]
+    pub(crate) url: Uri,
+
+    /// The pace: 2000/minute, 50/second [default: as fast as connections become free]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<Rate>,
+
+    /// How many requests
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) requests: NonZeroU64,
+
+    /// How many connections at most, each with one request at a time
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u16).range(1..=10_000))]
+    pub(crate) connections: u16,
+
+    /// The method
+    #[arg(long, value_name = "METHOD", default_value = "GET", value_parser = load::method)]
+    pub(crate) method: Method,
+
+    /// A header, such as 'Authorization: Bearer …'; may be given again
+    #[arg(long = "header", value_name = "'NAME: VALUE'", value_parser = load::header)]
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// The body: a text, or a file's name after @
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = load::body)]
+    pub(crate) body: Option<Bytes>,
+
+    /// Draw what was sent, succeeded and limited over time
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+
+    /// A table, or a JSON object
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
 }

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod describe;
+mod load;
 mod log;
 mod policy_file;
 mod replay;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(serve),
         Command::Check(check) => check::run(&check),
         Command::Replay(replay) => replay::run(&replay),
+        Command::Load(load) => load::run(load),
     };
     let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,

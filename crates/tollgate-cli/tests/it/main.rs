@@ -1,7 +1,9 @@
 //! The real binary, driven as a person or a script would: arguments, files, sockets, signals and exit codes.
 
+mod answering;
 mod check;
 mod command;
+mod load;
 mod replay;
 mod serve;
 mod serving;
