@@ -33,12 +33,14 @@ mod conditions;
 mod listener;
 mod proxies;
 mod rule;
+mod upstream;
 mod warnings;
 
 use std::fmt;
 
-pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, Timeouts, Upstream, UpstreamError};
+pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, Timeouts};
 pub use mistake::{Mistake, Severity};
+pub use upstream::{Upstream, UpstreamError};
 
 use self::{
     mistake::Mistakes,
