@@ -204,6 +204,16 @@ pub enum Part {
     Listener,
 }
 
+impl Part {
+    /// Whether it is a part of an HTTP request, so that nothing else can be counted by it.
+    pub(crate) fn is_of_http(&self) -> bool {
+        match self {
+            Self::Client(_) | Self::Peer | Self::Subnet | Self::Listener => false,
+            Self::User | Self::Value(_) | Self::Path | Self::Route | Self::Method | Self::Host => true,
+        }
+    }
+}
+
 impl FromStr for Part {
     type Err = PartError;
 

@@ -16,8 +16,8 @@ pub use terms::{KeyTerm, Terms};
 
 use crate::{
     client::{Client, Proxies},
-    key::{Key, key_of},
-    request::{Request, Seen, Source},
+    key::{Key, Part, key_of},
+    request::{Protocol, Request, Seen, Source},
 };
 
 /// The most rules a policy may have.
@@ -132,6 +132,9 @@ impl Policy {
         }
         let mut earlier_fitted = false;
         for (index, rule) in self.rules.iter().enumerate() {
+            if seen.request.protocol != Protocol::Http && rule.by.iter().any(Part::is_of_http) {
+                continue;
+            }
             let Some(fitted) = rule.matcher.fit(seen, earlier_fitted) else { continue };
             if rule.except.iter().any(|except| except.spare(seen)) {
                 continue;

@@ -13,6 +13,27 @@ pub(crate) use path::{as_sent, fold_pattern};
 pub(crate) use seen::Seen;
 pub use source::{HeaderName, Source, SourceError};
 
+/// What a client speaks, and so what can be asked about its call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP, where the call is a request.
+    #[default]
+    Http,
+    /// Anything else over TCP, where the call is a whole connection of which nothing is known but who makes it: no condition
+    /// on a part of a request holds there, not even that it is absent.
+    Tcp,
+}
+
+impl Protocol {
+    /// Its name in a policy file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// One call, as an adapter shows it to the engine.
 ///
 /// ```
@@ -30,6 +51,8 @@ pub use source::{HeaderName, Source, SourceError};
 /// ```
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
+    /// What it is. Of a TCP connection only `peer` and `listener` are looked at.
+    pub protocol: Protocol,
     /// The address at the other end of the socket, if there is one.
     pub peer: Option<IpAddr>,
     /// The name of the listener it came in by, empty if it has none; `None` where listeners are unknown, and then a rule
@@ -67,6 +90,7 @@ impl Default for Request<'_> {
     /// `GET /` from nobody.
     fn default() -> Self {
         Self {
+            protocol: Protocol::Http,
             peer: None,
             listener: None,
             method: "GET",
@@ -82,7 +106,10 @@ impl Default for Request<'_> {
 impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Headers and query can carry secrets.
-        let Self { peer, listener, method, host, .. } = self;
+        let Self { protocol, peer, listener, method, host, .. } = self;
+        if *protocol == Protocol::Tcp {
+            return write!(f, "Request(TCP from {peer:?}, listener {listener:?})");
+        }
         write!(f, "Request({method} {} from {peer:?}, host {host:?}, listener {listener:?})", self.path())
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     client::Subnets,
     key::Fitted,
     policy::{PathPattern, Pattern},
-    request::{Seen, Source},
+    request::{Protocol, Seen, Source},
 };
 
 /// What `match`, `except` and `overrides` say of a request. Nothing given fits every request.
@@ -65,6 +65,17 @@ impl Conditions {
             && rest.is_none()
     }
 
+    /// Whether they ask for a part of an HTTP request, so that they hold for no other call.
+    pub(crate) fn ask_of_http(&self) -> bool {
+        let Self { listener: _, path, method, host, values, content_type, client: _, user, rest: _ } = self;
+        path.is_some()
+            || method.is_some()
+            || host.is_some()
+            || !values.is_empty()
+            || content_type.is_some()
+            || user.is_some()
+    }
+
     /// As the `match` of a rule: whether they fit, and what of them `by` can count by.
     pub(crate) fn fit<'a>(&'a self, seen: &Seen<'_>, earlier_fitted: bool) -> Option<Fitted<'a>> {
         let rest_holds = self.rest.is_none_or(|rest| rest != earlier_fitted);
@@ -82,6 +93,9 @@ impl Conditions {
     }
 
     fn fit_path<'a>(&'a self, seen: &Seen<'_>, demand: Demand) -> Option<Fitted<'a>> {
+        if seen.request.protocol != Protocol::Http && self.ask_of_http() {
+            return None;
+        }
         let mut fitted = Fitted::default();
         if let Some(patterns) = &self.path {
             let fits = |pattern: &&PathPattern| match demand {

@@ -7,7 +7,7 @@ use tollgate::{
     request::Request,
 };
 
-use crate::rig::{Call, get, mistakes, rig};
+use crate::rig::{Call, connection, get, mistakes, rig};
 
 /// Whether a rule with this `match` concerns the request.
 fn check(conditions: &str, request: Call, fits: bool) {
@@ -235,4 +235,47 @@ fn given_limits_are_counted_as_the_rule_counts() {
     let log = limiter("5/minute", Algorithm::SlidingLog);
     assert_eq!(remaining(&log, "7/minute"), Some(6));
     assert_eq!(remaining(&log, "1000000/minute"), Some(3), "more than a log remembers: as the rule has it");
+}
+
+/// Not even a part that is absent: whoever limits guests, or requests without a header, does not mean connections.
+#[test]
+fn of_a_tcp_connection_only_client_listener_and_rest_can_be_asked() {
+    let check = |rule: &str, fits: bool| {
+        let source = format!("user: cookie:sid\nrules: [{{ name: r, {rule}, limit: 0/hour }}]");
+        assert_eq!(!rig(&source).allows(&connection().listener("smtp")), fits, "{rule}");
+    };
+    check("match: { client: 203.0.113.0/24, listener: smtp, rest: true }", true);
+    check("match: { client: 192.0.2.0/24 }", false);
+    check("match: { listener: web }", false);
+    check("match: { path: /** }", false);
+    check("match: { path: '~.*' }", false);
+    check("match: { method: GET }", false);
+    check("match: { host: '~.*' }", false);
+    check("match: { header: { X-Internal: false } }", false);
+    check("match: { query: { x: false } }", false);
+    check("match: { cookie: { x: false } }", false);
+    check("match: { content_type: '*' }", false);
+    check("match: { user: false }", false);
+    for part in ["client", "client/24/48", "peer", "listener", "[]", "[client, peer, listener]"] {
+        check(&format!("by: {part}"), true);
+    }
+    for part in ["user", "header:X", "query:x", "cookie:x", "path", "method", "host", "[client, path]"] {
+        check(&format!("by: {part}"), false);
+    }
+    check("match: { client: all }, by: subnet", true);
+    check("match: { path: /** }, by: route", false);
+    check("except: [{ path: /** }]", true);
+    check("except: [{ client: all }]", false);
+    check("overrides: [{ header: { X: false }, limit: unlimited }]", true);
+    check("overrides: [{ client: all, limit: unlimited }]", false);
+    check("cost: { header: X, default: 1 }", true);
+    check("count: { status: 401 }", true);
+}
+
+#[test]
+fn to_a_tcp_connection_a_rule_that_does_not_concern_it_is_no_earlier_one() {
+    let rig =
+        rig("rules: [{ name: web, by: path, limit: 9/hour }, { name: rest, match: { rest: true }, limit: 1/hour }]");
+    assert_eq!(rig.admitted(3, &connection()), 1);
+    assert_eq!(rig.admitted(3, &get("/")), 3);
 }

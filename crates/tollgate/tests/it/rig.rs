@@ -15,7 +15,7 @@ use tollgate::{
     limiter::{Answered, Limiter},
     policy::Policy,
     quota::{Algorithm, Limits, Quota},
-    request::{Headers, Request},
+    request::{Headers, Protocol, Request},
     store::memory::MemoryStore,
 };
 
@@ -80,6 +80,7 @@ impl Rig {
 /// A request that owns its parts. `GET /` from 203.0.113.7 unless said otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
+    protocol: Protocol,
     peer: Option<String>,
     method: String,
     host: Option<String>,
@@ -90,6 +91,7 @@ pub(crate) struct Call {
 
 pub(crate) fn get(target: &str) -> Call {
     Call {
+        protocol: Protocol::Http,
         peer: Some("203.0.113.7".to_owned()),
         method: "GET".to_owned(),
         host: None,
@@ -97,6 +99,11 @@ pub(crate) fn get(target: &str) -> Call {
         target: target.to_owned(),
         headers: Fields::default(),
     }
+}
+
+/// A TCP connection from 203.0.113.7.
+pub(crate) fn connection() -> Call {
+    Call { protocol: Protocol::Tcp, ..get("/") }
 }
 
 impl Call {
@@ -131,6 +138,7 @@ impl Call {
 
     pub(crate) fn shown(&self) -> Request<'_> {
         Request {
+            protocol: self.protocol,
             peer: self.peer.as_ref().map(|peer| peer.parse().expect("tests name addresses")),
             listener: self.listener.as_deref(),
             method: &self.method,
