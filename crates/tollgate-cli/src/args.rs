@@ -57,7 +57,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 
-    /// Where allowed requests go, in place of what the file says: http://HOST:PORT, or :PORT on this machine
+    /// Where allowed requests go, in place of what the file says: http://HOST:PORT, or :PORT on this machine; connections,
+    /// whatever they carry, to tcp://HOST:PORT
     #[arg(long, value_name = "URL|:PORT", value_parser = upstream)]
     pub(crate) upstream: Option<Upstream>,
 
@@ -162,6 +163,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn upstream(text: &str) -> Result<Upstream, String> {
-    let on_loopback = text.strip_prefix(':').map(|port| format!("http://127.0.0.1:{port}"));
+    let at_port = |start, scheme| text.strip_prefix(start).map(|port| format!("{scheme}127.0.0.1:{port}"));
+    let on_loopback = at_port(":", "http://").or_else(|| at_port("tcp://:", "tcp://"));
     on_loopback.as_deref().unwrap_or(text).parse().map_err(|error: tollgate::config::UpstreamError| error.to_string())
 }

@@ -30,10 +30,8 @@ pub(crate) fn surroundings(config: &Config) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {word:<9} {said}");
     };
-    for Listener { name, address, upstream, .. } in &config.listeners {
-        let name = name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
-        let upstream = upstream.as_ref().map_or("answered here".to_owned(), ToString::to_string);
-        line("listens", format!("{name}http://{address} → {upstream}"));
+    for each in &config.listeners {
+        line("listens", listener(each));
     }
     for proxy in config.policy.proxies().entries() {
         let vouched = proxy.vouches.iter().map(|header| format!(", and for {header}")).collect::<String>();
@@ -47,6 +45,16 @@ pub(crate) fn surroundings(config: &Config) -> String {
     }
     line("counts", format!("in memory, {} counters", config.counters));
     text
+}
+
+fn listener(listener: &Listener) -> String {
+    let Listener { name, address, upstream, proxy_protocol, send_proxy_protocol, .. } = listener;
+    let name = name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+    let protocol = listener.protocol().name();
+    let upstream = upstream.as_ref().map_or("answered here".to_owned(), ToString::to_string);
+    let takes = if *proxy_protocol { ", with a PROXY header from whom it trusts" } else { "" };
+    let sends = send_proxy_protocol.map(|version| format!(", which gets a PROXY header {}", version.name()));
+    format!("{name}{protocol}://{address} → {upstream}{}{takes}", sends.unwrap_or_default())
 }
 
 /// A rule: its name, and a line for everything it says.

@@ -98,6 +98,7 @@ fn from_flags(limits: &Limits, by: &[Part]) -> Result<Config, Failure> {
 /// Lets `--listen` and `--upstream` have their way with the one listener there is, or make it.
 fn listen_where_told(listeners: &mut Vec<Listener>, serve: &Serve, source: &str) -> Result<(), Failure> {
     let wrong = |why: &str| Err(Failure::Wrong(format!("error: {source}: {why}")));
+    let is_in_file = serve.limit.is_none() && !listeners.is_empty();
     if serve.listen.is_some() || serve.upstream.is_some() {
         if listeners.len() > 1 {
             return wrong(
@@ -113,6 +114,11 @@ fn listen_where_told(listeners: &mut Vec<Listener>, serve: &Serve, source: &str)
     };
     listener.address = serve.listen.unwrap_or(listener.address);
     if let Some(upstream) = &serve.upstream {
+        // Other keys, and rules, were written for the one or for the other.
+        if is_in_file && upstream.protocol != listener.protocol() {
+            let protocol = listener.protocol().name();
+            return wrong(&format!("its listener speaks {protocol}, expected --upstream {protocol}://HOST:PORT"));
+        }
         listener.upstream = Some(upstream.clone());
     }
     Ok(())

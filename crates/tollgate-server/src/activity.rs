@@ -2,7 +2,10 @@
 //! go on. The connection, its service and its bodies all run on one thread and note it in one place, so that a single
 //! timer per connection does for every timeout.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use http::Version;
 use tokio::time::Instant;
@@ -25,6 +28,8 @@ pub(crate) enum Phase {
     AwaitingAnswer,
     /// The answer is being written, or its rest is still to be flushed.
     Answering { written: bool },
+    /// Bytes pass whose meaning nobody here knows.
+    Relaying,
 }
 
 /// How far the body of the request is.
@@ -102,7 +107,7 @@ impl Activity {
             Phase::Working => None,
             Phase::AwaitingAnswer if self.upload_is_wanted() => moved.checked_add(idle),
             Phase::AwaitingAnswer => moved.checked_add(first_byte),
-            Phase::Answering { .. } => moved.checked_add(idle),
+            Phase::Answering { .. } | Phase::Relaying => moved.checked_add(idle),
         }
     }
 
@@ -137,6 +142,11 @@ impl Activity {
         self.overdue.set(false);
         self.moved.set(Instant::now());
         self.phase.set(Phase::AwaitingAnswer);
+    }
+
+    pub(crate) fn begin_relaying(&self) {
+        self.phase.set(Phase::Relaying);
+        self.note_moved();
     }
 
     pub(crate) fn begin_answering(&self) {
@@ -202,8 +212,7 @@ impl Activity {
             self.ended.set(true);
             return;
         }
-        let now = Instant::now();
-        self.moved.set(now);
+        let now = self.note_moved();
         if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
             self.idleness.begin(now);
             self.since.set(now);
@@ -212,15 +221,25 @@ impl Activity {
     }
 
     pub(crate) fn bytes_written(&self) {
-        self.moved.set(Instant::now());
+        self.note_moved();
         if self.is_unread.replace(false) {
             self.idleness.end();
         }
     }
 
+    /// Who waits for whom nobody knows of a connection that is only relayed: it is idle once it has been silent for a while.
+    fn note_moved(&self) -> Instant {
+        let now = Instant::now();
+        self.moved.set(now);
+        if self.phase.get() == Phase::Relaying {
+            self.idleness.begin(now + SILENT_IS_IDLE_AFTER);
+        }
+        now
+    }
+
     /// The client has not read enough for more to be written.
     pub(crate) fn write_is_blocked(&self) {
-        if !self.is_unread.replace(true) {
+        if self.phase.get() != Phase::Relaying && !self.is_unread.replace(true) {
             self.idleness.begin(Instant::now());
         }
     }
@@ -235,3 +254,6 @@ impl Activity {
         }
     }
 }
+
+/// Longer than the pauses of whoever is talking.
+const SILENT_IS_IDLE_AFTER: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -17,12 +18,14 @@ use crate::activity::Activity;
 /// See the file's opening.
 pub(crate) struct ClientStream {
     pub(crate) stream: TcpStream,
+    /// What was read of it already, and is to be read again.
+    first_bytes: Bytes,
     activity: Rc<Activity>,
 }
 
 impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, activity: Rc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(crate) fn new(stream: TcpStream, first_bytes: Bytes, activity: Rc<Activity>) -> Self {
+        Self { stream, first_bytes, activity }
     }
 
     fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -37,6 +40,12 @@ impl ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first_bytes.is_empty() {
+            let count = self.first_bytes.len().min(buf.remaining());
+            buf.put_slice(&self.first_bytes.split_to(count));
+            self.activity.bytes_read(count);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {

@@ -25,6 +25,7 @@ use tracing::debug;
 
 use crate::{
     activity::{Activity, Phase},
+    arrival::{Arrival, arrive},
     body::ResponseBody,
     client_stream::ClientStream,
     drain,
@@ -35,14 +36,12 @@ use crate::{
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _alive: mpsc::Sender<()>) {
-    let Some(mut place) = gate.front.open_connections.enter() else { return };
-    // Answers are written whole, so waiting for more to send with them only delays them. An error shows up on reading.
-    let _ = stream.set_nodelay(true);
+    let Some(Arrival { stream, mut place, ends, first_bytes }) = arrive(&gate, stream, peer).await else { return };
+    let peer = ends.source.ip();
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
         let (gate, activity) = (Rc::clone(&gate), Rc::clone(&activity));
-        let peer = peer.ip().to_canonical();
-        let io = TokioIo::new(ClientStream::new(stream, Rc::clone(&activity)));
+        let io = TokioIo::new(ClientStream::new(stream, first_bytes, Rc::clone(&activity)));
         builder(&gate).serve_connection(
             io,
             service_fn(move |request| service::answer(Rc::clone(&gate), Rc::clone(&activity), peer, request)),

@@ -33,10 +33,12 @@ mod signals;
 
 // A connection is let in and watched.
 mod activity;
+mod arrival;
 mod client_stream;
 mod connection;
 mod gate;
 mod open_connections;
+mod proxy_header;
 
 // A request is read and decided.
 mod hop;
@@ -44,6 +46,7 @@ mod request;
 mod service;
 
 // An allowed one goes to the upstream.
+mod dial;
 mod forward;
 mod outgoing;
 mod pool;
@@ -53,8 +56,10 @@ mod body;
 mod failure;
 mod response;
 
-// The client's connection leaves HTTP.
+// The client's connection leaves HTTP, or never spoke it.
 mod drain;
+mod relay;
+mod tcp;
 mod upgrade;
 
 // The operator is told.

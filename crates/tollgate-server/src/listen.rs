@@ -12,6 +12,7 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use tollgate::request;
 use tracing::warn;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     failure::Seldom,
     gate::Gate,
     server::{Stage, wait_for},
+    tcp,
 };
 
 /// Binds `address` once for each worker.
@@ -63,7 +65,11 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                task::spawn_local(connection::serve(Rc::clone(&gate), stream, peer, alive.clone()));
+                let (gate, alive) = (Rc::clone(&gate), alive.clone());
+                match gate.front.listener.protocol() {
+                    request::Protocol::Http => task::spawn_local(connection::serve(gate, stream, peer, alive)),
+                    request::Protocol::Tcp => task::spawn_local(tcp::serve(gate, stream, peer, alive)),
+                };
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -113,6 +119,10 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
     // something else, and worse.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // `[::]` is every address of both families; some systems need to be told. Where it cannot be, IPv6 is what it is.
+        let _ = socket.set_only_v6(false);
+    }
     Ok(socket)
 }
 

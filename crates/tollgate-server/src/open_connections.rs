@@ -69,11 +69,12 @@ impl OpenConnections {
     fn make_room(&self, members: &mut Members) {
         let now = Instant::now();
         if members.none_idle_until.is_none_or(|until| now >= until) {
+            let now_micros = micros_between(self.epoch, now);
             let mut idle: Vec<_> = members
                 .by_id
                 .iter()
                 .map(|(id, member)| (member.idle_since.load(Ordering::Relaxed), *id))
-                .filter(|(since, _)| *since != BUSY)
+                .filter(|(since, _)| *since <= now_micros)
                 .collect();
             idle.sort_unstable();
             for (_, id) in idle.iter().take(1 + self.bound / 100) {
@@ -136,14 +137,18 @@ pub(crate) struct Idleness {
 }
 
 impl Idleness {
-    pub(crate) fn begin(&self, now: Instant) {
-        let micros = u64::try_from((now - self.epoch).as_micros()).unwrap_or(BUSY - 1);
-        self.since.store(micros, Ordering::Relaxed);
+    /// Idle from then on, which may be later than now.
+    pub(crate) fn begin(&self, at: Instant) {
+        self.since.store(micros_between(self.epoch, at), Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {
         self.since.store(BUSY, Ordering::Relaxed);
     }
+}
+
+fn micros_between(epoch: Instant, at: Instant) -> u64 {
+    u64::try_from((at - epoch).as_micros()).unwrap_or(BUSY - 1)
 }
 
 struct Members {

@@ -5,7 +5,6 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     rc::{Rc, Weak},
     time::Duration,
@@ -23,7 +22,7 @@ use tokio::{
 };
 use tollgate::config::Upstream;
 
-use crate::{body::Upload, failure::Failure, gate::Gate};
+use crate::{body::Upload, dial::dial, failure::Failure, gate::Gate};
 
 /// The idle connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -56,10 +55,7 @@ impl Pool {
     }
 
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        let connecting = timeout(self.connect_timeout, connect(&self.upstream));
-        let stream = connecting.await.map_err(|_| Failure::ConnectTimeout)??;
-        // Requests are written whole, so waiting for more to send with them only delays them.
-        let _ = stream.set_nodelay(true);
+        let stream = dial(&self.upstream, self.connect_timeout).await?;
         let (sender, mut http) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
@@ -143,21 +139,6 @@ impl Connection {
 
 /// The upstream's stream after HTTP, and what was already read from it.
 pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<TcpStream>>>;
-
-/// Tries every address of the name in turn.
-async fn connect(upstream: &Upstream) -> Result<TcpStream, Failure> {
-    let addresses =
-        tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await.map_err(|_| Failure::Unresolved)?;
-    let mut failure = Failure::Unresolved;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Failure::Refused,
-            Err(_) => failure = Failure::Unreachable,
-        }
-    }
-    Err(failure)
-}
 
 /// As many as a busy worker has in use at once; more would only hold the upstream's file descriptors.
 const IDLE_AT_MOST: usize = 256;

@@ -4,9 +4,14 @@ use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tollgate::{algorithm::Verdict, decision::Decision, limiter::Answered};
+use tollgate::{
+    algorithm::Verdict,
+    decision::Decision,
+    limiter::Answered,
+    request::{Protocol, Request as Asked},
+};
 use tollgate_tower::response::add_limits;
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use crate::{
     activity::Activity,
@@ -34,7 +39,9 @@ pub(crate) async fn answer(
         Ok(arrived) => arrived,
         Err(refusal) => return Ok(response::refused(refusal, &activity)),
     };
-    let decision = decide(&gate, peer, &arrived).await;
+    // A listener without a name is known to have none, so that no rule for another concerns it.
+    let listener = gate.front.listener.name.as_deref().unwrap_or_default();
+    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer)).await;
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
         return Ok(response::denied(answer, must_close, &activity));
@@ -67,20 +74,27 @@ pub(crate) async fn answer(
 }
 
 /// The one place where every decision passes.
-async fn decide(gate: &Gate, peer: IpAddr, arrived: &Arrived) -> Decision {
-    // A listener without a name is known to have none, so that no rule for another concerns it.
-    let listener = gate.front.listener.name.as_deref().unwrap_or_default();
-    let request = arrived.as_asked(Some(listener), peer);
-    let Ok(decision) = gate.front.limiter.check(&request).await;
+pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>) -> Decision {
+    let Ok(decision) = gate.front.limiter.check(request).await;
     gate.front.watch.note(gate.worker, &decision, request.headers);
-    if decision.verdict() == Verdict::Deny {
-        // Without the query, which can hold secrets.
-        let rules = decision.denied_by().collect::<Vec<_>>().join(", ");
-        let (client, method, path) = (decision.client().address().unwrap_or(peer), request.method, request.path());
-        let retry_after = decision.retry_after().map(|wait| wait.as_secs_f64());
-        debug!(%client, method, path, listener, rules, retry_after, "denied {client} {method} {path:?} by {rules}");
+    if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {
+        tell_of_denial(&decision, request);
     }
     decision
+}
+
+fn tell_of_denial(decision: &Decision, request: &Asked<'_>) {
+    let rules = decision.denied_by().collect::<Vec<_>>().join(", ");
+    let client = decision.client().address().map(|address| address.to_string()).unwrap_or_default();
+    let (listener, retry_after) = (request.listener, decision.retry_after().map(|wait| wait.as_secs_f64()));
+    match request.protocol {
+        Protocol::Http => {
+            // Without the query, which can hold secrets.
+            let (method, path) = (request.method, request.path());
+            debug!(client, method, path, listener, rules, retry_after, "denied {client} {method} {path:?} by {rules}");
+        }
+        Protocol::Tcp => debug!(client, listener, rules, retry_after, "denied a connection of {client} by {rules}"),
+    }
 }
 
 /// Without an upstream we are the end of the way, so the request is read to its end like anywhere else.

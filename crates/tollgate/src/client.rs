@@ -82,6 +82,11 @@ impl Proxies {
         &self.entries
     }
 
+    /// Whether this address is one of theirs, and so may say for whom it speaks.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.entries.iter().any(|entry| entry.from.contains(address.to_canonical()))
+    }
+
     /// Finds out who is asking.
     pub fn identify(&self, request: &Request<'_>) -> Client {
         let Some(peer) = request.peer.map(|peer| peer.to_canonical()) else {

@@ -38,7 +38,7 @@ mod warnings;
 
 use std::fmt;
 
-pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, Timeouts};
+pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, ProxyVersion, Timeouts};
 pub use mistake::{Mistake, Severity};
 pub use upstream::{Upstream, UpstreamError};
 
@@ -146,7 +146,7 @@ impl std::error::Error for WrongPolicy {}
 
 fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Config> {
     let mut file = root.fields("a policy file")?;
-    let listeners = file.optional("listen").and_then(listener::listeners);
+    let listeners = file.optional("listen").and_then(|field| listener::listeners(field, root.has("trusted_proxies")));
     let proxies = file.optional("trusted_proxies").map(|field| proxies::proxies(field, surroundings));
     let user = file.optional("user").map(|field| source(field, "header:NAME, cookie:NAME or query:NAME"));
     let counters = file.optional("store").map(store);

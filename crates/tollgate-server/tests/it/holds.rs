@@ -179,13 +179,7 @@ fn a_port_in_use_is_named() {
     use std::sync::Arc;
     use tollgate::{clock::Clock, config::Listener, limiter::Limiter, policy::Policy, store::memory::MemoryStore};
     let proxy = Setup::alone().start();
-    let listener = Listener {
-        name: None,
-        address: proxy.address,
-        upstream: None,
-        timeouts: Setup::alone().timeouts,
-        limits: Setup::alone().limits,
-    };
+    let listener = Listener::new(proxy.address);
     let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
     let error = tollgate_server::Server::bind(vec![listener], Arc::new(limiter)).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {}: the port is in use", proxy.address));

@@ -10,19 +10,26 @@ use std::{
     time::Duration,
 };
 
+use socket2::{Domain, SockRef, Socket, Type};
 use tollgate::{
     client::{Proxies, Subnets, TrustedProxy},
     clock::Clock,
-    config::{Listener, ListenerLimits, Timeouts, Upstream as Target},
+    config::{Listener, ListenerLimits, ProxyVersion, Surroundings, Timeouts, Upstream as Target, read},
     limiter::Limiter,
     policy::{PathPattern, Policy, Rule},
+    request::Protocol,
     store::memory::MemoryStore,
 };
 use tollgate_server::{Server, Stopper};
 
 /// How the proxy of a test is set up.
 pub(crate) struct Setup {
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: Protocol,
     pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) send_proxy_protocol: Option<ProxyVersion>,
+    pub(crate) clock: Clock,
     pub(crate) rules: Vec<Rule>,
     pub(crate) trusted_proxies: Vec<TrustedProxy>,
     pub(crate) timeouts: Timeouts,
@@ -38,7 +45,12 @@ impl Setup {
     pub(crate) fn alone() -> Self {
         let second = Duration::from_secs(1);
         Self {
+            address: "127.0.0.1:0".parse().unwrap(),
+            protocol: Protocol::Http,
             upstream: None,
+            proxy_protocol: false,
+            send_proxy_protocol: None,
+            clock: Clock::system(),
             rules: Vec::new(),
             trusted_proxies: Vec::new(),
             timeouts: Timeouts {
@@ -49,6 +61,23 @@ impl Setup {
             },
             limits: ListenerLimits { header_bytes: 64 * 1024, headers: 100, connections: 10_000 },
         }
+    }
+
+    /// In front of an upstream that speaks whatever its clients speak.
+    pub(crate) fn tcp(upstream: SocketAddr) -> Self {
+        Self { protocol: Protocol::Tcp, ..Self::to(upstream) }
+    }
+
+    /// With the rules of a policy file.
+    pub(crate) fn with(mut self, rules: &str) -> Self {
+        let (config, _) = read(&format!("rules: [{rules}]"), &Surroundings::none()).expect("a valid policy");
+        self.rules.extend_from_slice(config.policy.rules());
+        self
+    }
+
+    /// Behind this machine's proxies, which say in a PROXY header who is calling.
+    pub(crate) fn proxied(self) -> Self {
+        Self { proxy_protocol: true, ..self.trusting() }
     }
 
     /// With a rule that denies every request below `/denied`.
@@ -71,13 +100,19 @@ impl Setup {
 
     pub(crate) fn start(self) -> Proxy {
         let policy = Policy::new(Proxies::new(self.trusted_proxies), None, Vec::new(), self.rules).unwrap();
-        let limiter = Limiter::new(policy, MemoryStore::new(10_000, Clock::system()));
+        let limiter = Limiter::new(policy, MemoryStore::new(10_000, self.clock));
         let listener = Listener {
             name: Some("web".to_owned()),
-            address: "127.0.0.1:0".parse().unwrap(),
-            upstream: self.upstream.map(|address| Target { host: address.ip().to_string(), port: address.port() }),
+            upstream: self.upstream.map(|address| Target {
+                protocol: self.protocol,
+                host: address.ip().to_string(),
+                port: address.port(),
+            }),
+            proxy_protocol: self.proxy_protocol,
+            send_proxy_protocol: self.send_proxy_protocol,
             timeouts: self.timeouts,
             limits: self.limits,
+            ..Listener::new(self.address)
         };
         let server = Server::bind(vec![listener], Arc::new(limiter)).unwrap();
         let (address, stopper) = (server.addresses()[0], server.stopper());
@@ -101,6 +136,23 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn connect(&self) -> Wire {
         Wire::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// A connection on which this is said at once.
+    pub(crate) fn connect_with(&self, said: &str) -> Wire {
+        let wire = self.connect();
+        wire.write(said);
+        wire
+    }
+
+    /// A connection from one of the many addresses that this machine has for itself.
+    pub(crate) fn connect_from(&self, address: &str) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::new(address.parse().unwrap(), 0);
+        socket.bind(&from.into()).unwrap();
+        let to = SocketAddr::new([127, 0, 0, 1].into(), self.address.port());
+        socket.connect(&to.into()).unwrap();
+        Wire::new(socket.into())
     }
 
     /// One request on a connection of its own.
@@ -213,6 +265,24 @@ impl Wire {
 
     pub(crate) fn end_writing(&self) {
         let _ = self.stream().shutdown(Shutdown::Write);
+    }
+
+    /// Ends as a program does that crashes: the other end sees an error.
+    pub(crate) fn fail(&mut self) {
+        let socket = SockRef::from(self.stream());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// The next line with its end, or `None` if there is none.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        self.try_line().ok().flatten()
+    }
+
+    /// The same, where it matters whether the other end has closed with an error.
+    pub(crate) fn try_line(&mut self) -> io::Result<Option<String>> {
+        let mut line = String::new();
+        let count = self.reader.read_line(&mut line)?;
+        Ok((count > 0).then_some(line))
     }
 
     /// The next request, or `None` at the end of the connection.

@@ -234,6 +234,11 @@ impl<'a> Fields<'a> {
         Some(Field { name: key, node: &entry.node, mistakes: self.mistakes })
     }
 
+    /// The same for a key that exists only under some condition; else it is as unknown as any other.
+    pub(crate) fn optional_if(&mut self, exists: bool, key: &'static str) -> Option<Field<'a>> {
+        if exists { self.optional(key) } else { None }
+    }
+
     /// The value of a key that may not.
     pub(crate) fn required(&mut self, key: &'static str) -> Option<Field<'a>> {
         let field = self.optional(key);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Context, read::Field, rule::ReadRule};
+use super::{Context, Listener, read::Field, rule::ReadRule};
 use crate::{
     key::Part,
-    policy::{Cost, Quotas},
+    policy::{Cost, Quotas, Rule},
     quota::{Algorithm, Unit},
-    request::{HeaderName, Source},
+    request::{HeaderName, Protocol, Source},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -19,6 +19,9 @@ pub(super) fn warn(rules: &[ReadRule], field: Field<'_>, context: &Context<'_>) 
         let about = |text: String| field.mistakes.warn(read.place, format!("rule {}: {text}", rule.name));
         if let (Some(true), Some(earlier)) = (rule.matcher.rest, everything_fitted_by) {
             about(format!("it can never fit, since {earlier} before it fits every request"));
+        }
+        if can_only_meet_tcp(rule, context) && (rule.matcher.ask_of_http() || rule.by.iter().any(Part::is_of_http)) {
+            about("it can never fit, since it asks for parts of HTTP requests, and its listeners speak TCP".to_owned());
         }
         if rule.matcher.fits_everything() && rule.except.is_empty() {
             everything_fitted_by.get_or_insert(&rule.name);
@@ -40,6 +43,17 @@ pub(super) fn warn(rules: &[ReadRule], field: Field<'_>, context: &Context<'_>) 
             warn_of_quotas(quotas, &rule.cost, about);
         }
     }
+}
+
+/// Whether all listeners that the rule is for speak TCP.
+fn can_only_meet_tcp(rule: &Rule, context: &Context<'_>) -> bool {
+    let is_its = |listener: &&Listener| match &rule.matcher.listener {
+        Some(names) => listener.name.as_ref().is_some_and(|name| names.contains(name)),
+        None => true,
+    };
+    let listeners = context.listeners.unwrap_or_default();
+    let mut protocols = listeners.iter().filter(is_its).map(Listener::protocol).peekable();
+    protocols.peek().is_some() && protocols.all(|protocol| protocol == Protocol::Tcp)
 }
 
 fn warn_of_quotas(quotas: &Quotas, cost: &Cost, about: impl Fn(&str)) {

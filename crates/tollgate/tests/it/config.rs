@@ -1,7 +1,10 @@
 //! The policy file: every mistake has its place and its words, every warning too, and what is valid is understood.
 
 use proptest::prelude::*;
-use tollgate::config::{Config, Mistake, Severity, Surroundings, read};
+use tollgate::{
+    config::{Config, Mistake, ProxyVersion, Severity, Surroundings, read},
+    request::Protocol,
+};
 
 /// Surroundings with one file and one variable.
 fn surroundings() -> Surroundings<'static> {
@@ -183,11 +186,6 @@ fn listeners() {
         "the port is not one from 1 to 65535, expected http://HOST:PORT",
     );
     check(
-        "rules: []\nlisten: [ { address: 1.2.3.4:80, protocol: tcp, upstream: http://a } ]\n",
-        "2:44",
-        "expected http",
-    );
-    check(
         "rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a, timeouts: { idle: 5 } } ]\n",
         "2:72",
         "expected a duration such as 100ms",
@@ -217,6 +215,55 @@ listen:
         (10, 32 << 10, 10_000)
     );
     assert!(warnings.is_empty());
+}
+
+#[test]
+fn listeners_for_tcp() {
+    let tcp = |more: &str| format!("rules: []\nlisten:\n- {{ address: 1.2.3.4:25, protocol: tcp, {more} }}\n");
+    let check_tcp = |more: &str, column: usize, what: &str| {
+        check(&tcp(more), &format!("3:{}", column + "- { address: 1.2.3.4:25, protocol: tcp, ".len()), what);
+    };
+    check_only(&tcp("name: smtp"), "3:3: a TCP listener needs the key \"upstream\"");
+    check_only(&tcp("upstraem: a:1"), "3:41: unknown key \"upstraem\" in a TCP listener, did you mean \"upstream\"?");
+    for wrong in ["a", "http://a", "tcp://a:1", "a:1/b", "::1:25", "'[::1]'", "':25'", "a b:1"] {
+        check_tcp(&format!("upstream: {wrong}"), 11, "expected HOST:PORT of a TCP listener's upstream");
+    }
+    check_tcp("upstream: 'a:0'", 11, "the port is not one from 1 to 65535, expected HOST:PORT");
+    check_tcp(
+        "upstream: a:1, timeouts: { headers: 1s }",
+        28,
+        "unknown key \"headers\" in the timeouts of a TCP listener",
+    );
+    check_tcp("upstream: a:1, timeouts: { first_byte: 1s }", 28, "expected connect or idle");
+    check_tcp(
+        "upstream: a:1, limits: { header_bytes: 64KiB }",
+        26,
+        "unknown key \"header_bytes\" in the limits of a TCP",
+    );
+    check_tcp("upstream: a:1, limits: { headers: 5 }", 26, "expected connections");
+    check_tcp("upstream: a:1, proxy_protocol: yes", 32, "proxy_protocol: expected true or false");
+    check_tcp("upstream: a:1, proxy_protocol: true", 32, "expected `trusted_proxies:` at the top of the file");
+    check_tcp("upstream: a:1, send_proxy_protocol: v3", 37, "expected v1 or v2");
+    let http = "rules: []\nlisten: [ { address: 1.2.3.4:80, upstream: http://a, send_proxy_protocol: v1 } ]\n";
+    check(http, "2:75", "each named in X-Forwarded-For; expected `protocol: tcp` beside it");
+    let udp =
+        "rules: []\nlisten: [ { address: 1.2.3.4:80, protocol: udp, upstream: a:1, timeouts: { headers: 1s } } ]\n";
+    check_only(udp, "2:44: protocol \"udp\": expected http or tcp");
+
+    let source = "rules: []
+trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For } ]
+listen:
+- { name: smtp, address: '[::]:25', protocol: tcp, upstream: '[::1]:2525', proxy_protocol: true, send_proxy_protocol: v2, timeouts: { headers: 3s, connect: 1s, idle: 5m }, limits: { connections: 10 } }
+- { address: 1.2.3.4:80, upstream: http://a, proxy_protocol: true }
+";
+    let (config, warnings) = understood(source);
+    let [smtp, web] = config.listeners.as_slice() else { panic!("{config:?}") };
+    assert_eq!((smtp.protocol(), smtp.proxy_protocol), (Protocol::Tcp, true));
+    assert_eq!(smtp.upstream.as_ref().map(ToString::to_string), Some("tcp://[::1]:2525".to_owned()));
+    assert_eq!(smtp.send_proxy_protocol, Some(ProxyVersion::V2));
+    assert_eq!((smtp.timeouts.headers.as_secs(), smtp.timeouts.idle.as_secs(), smtp.limits.connections), (3, 300, 10));
+    assert_eq!((web.protocol(), web.proxy_protocol, web.send_proxy_protocol), (Protocol::Http, true, None));
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
@@ -365,6 +412,13 @@ fn what_looks_wrong_is_a_warning() {
         "3:11",
         "can never fit",
     );
+    let tcp = "listen: [ { name: smtp, address: '1.2.3.4:25', protocol: tcp, upstream: 'a:1' } ]\n";
+    warns(&format!("{tcp}rules: [ {{ name: a, limit: 1/s, match: {{ path: /a }} }} ]"), "2:18", "can never fit");
+    warns(&format!("{tcp}rules: [ {{ name: a, limit: 1/s, by: host }} ]"), "2:18", "its listeners speak TCP");
+    let both = tcp.replace(" ]", ", { name: web, address: '1.2.3.4:80', upstream: http://a } ]");
+    assert_eq!(said(&format!("{both}rules: [ {{ name: a, limit: 1/s, match: {{ path: /a }} }} ]")), [""; 0]);
+    let for_tcp = "match: { path: /a, listener: smtp }";
+    warns(&format!("{both}rules: [ {{ name: a, limit: 1/s, {for_tcp} }} ]"), "2:18", "its listeners speak TCP");
     warns("rules: [ { name: a, limit: 1/s, match: { client: 10.0.0.1/8 } } ]", "1:50", "means 10.0.0.0/8");
     warns("rules: [ { name: a, limit: 1/s, match: { client: { file: sloppy.txt } } } ]", "1:58", "means 192.0.2.0/24");
     let proxies = "trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For, vouches: X-Plan } ]\n";
@@ -390,7 +444,7 @@ fn the_example_of_the_documentation_is_understood() {
         .replace("limited.html", "body.html");
     let (config, _) = understood(&example);
     assert_eq!(config.policy.rules().len(), 1);
-    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners.len(), 2);
 }
 
 proptest! {
