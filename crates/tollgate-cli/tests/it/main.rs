@@ -7,4 +7,5 @@ mod load;
 mod replay;
 mod serve;
 mod serving;
+mod tcp;
 mod vectors;

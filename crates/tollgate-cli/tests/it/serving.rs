@@ -32,7 +32,7 @@ impl Serving {
         let address = loop {
             line.clear();
             assert!(log.read_line(&mut line).expect("the log can be read") > 0, "it ended before it listened");
-            let listening = line.split("listening on http://").nth(1);
+            let listening = line.split("listening on ").nth(1).and_then(|rest| rest.split("://").nth(1));
             if let Some(address) = listening.and_then(|rest| rest.split([' ', ',', '"']).next()) {
                 break address.parse().expect("an address");
             }
