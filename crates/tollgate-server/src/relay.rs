@@ -1,10 +1,20 @@
 //! Bytes copied both ways, of a TCP connection or of one that has left HTTP, until both sides have ended or nothing moves
 //! any more.
+//!
+//! All connections of a thread read into one buffer, and what has been read is nearly always written at once. A connection
+//! keeps bytes of its own only while a side does not take them, so one on which nothing happens holds none.
 
-use std::{io, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, sleep_until},
 };
@@ -14,7 +24,7 @@ use crate::{activity::Activity, client_stream::ClientStream};
 /// One side of the copying, and what it is to be told before the other side's bytes.
 pub(crate) struct Side<'a, S> {
     pub(crate) stream: &'a mut S,
-    pub(crate) told_first: &'a [u8],
+    pub(crate) told_first: Vec<u8>,
 }
 
 /// Copies until each side has said that it is done; one that has can still be written to. An error if a side fails, or if
@@ -25,13 +35,15 @@ pub(crate) async fn relay(
     activity: &Activity,
     idle: Duration,
 ) -> io::Result<()> {
-    let copying = async {
-        upstream.stream.write_all(upstream.told_first).await?;
-        client.stream.write_all(client.told_first).await?;
-        copy_bidirectional_with_sizes(client.stream, upstream.stream, BUFFER_BYTES, BUFFER_BYTES).await
-    };
+    let (mut up, mut down) = (Direction::new(upstream.told_first), Direction::new(client.told_first));
+    let (client, upstream) = (client.stream, upstream.stream);
+    let copying = poll_fn(|cx| {
+        let up = up.poll_copy(cx, client, upstream)?;
+        let down = down.poll_copy(cx, upstream, client)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
+    });
     tokio::select! {
-        copied = copying => copied.map(|_| ()),
+        copied = copying => copied,
         () = nothing_moves(activity, idle) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
@@ -47,5 +59,88 @@ async fn nothing_moves(activity: &Activity, idle: Duration) {
     std::future::pending().await
 }
 
-/// What a connection may hold in each direction.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// What goes one way.
+struct Direction {
+    /// Read, and not written yet, from `written` on.
+    kept: Vec<u8>,
+    written: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    /// All has been read; once it is written, the other side is told.
+    Ending,
+    Ended,
+}
+
+impl Direction {
+    fn new(told_first: Vec<u8>) -> Self {
+        Self { kept: told_first, written: 0, stage: Stage::Reading }
+    }
+
+    /// Ready when the end has been passed on.
+    fn poll_copy<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_write_kept(cx, to))?;
+            match self.stage {
+                Stage::Reading => ready!(self.poll_pass(cx, from, to))?,
+                Stage::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.stage = Stage::Ended;
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_write_kept<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+        while self.written < self.kept.len() {
+            self.written += ready!(poll_write(cx, to, &self.kept[self.written..]))?;
+        }
+        (self.kept, self.written) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, writes as much as goes at once, and keeps the rest.
+    fn poll_pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        SHARED.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                self.stage = Stage::Ending;
+                return Poll::Ready(Ok(()));
+            }
+            let written = match poll_write(cx, to, read) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => 0,
+            };
+            self.kept = read[written..].to_vec();
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+fn poll_write<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, to: &mut W, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(to).poll_write(cx, bytes))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
+    }
+}
+
+thread_local! {
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
+}
+
+/// What is read at once, and the most that a connection keeps in each direction.
+const BUFFER_BYTES: usize = 64 * 1024;

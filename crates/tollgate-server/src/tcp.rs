@@ -49,8 +49,8 @@ pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _
     let version = gate.front.listener.send_proxy_protocol;
     let introduction = version.map(|version| proxy_header::write(version, ends)).unwrap_or_default();
     let joined = relay(
-        Side { stream: &mut client, told_first: &[] },
-        Side { stream: &mut upstream, told_first: &introduction },
+        Side { stream: &mut client, told_first: Vec::new() },
+        Side { stream: &mut upstream, told_first: introduction },
         &activity,
         timeouts.idle,
     );

@@ -24,8 +24,8 @@ pub(crate) async fn relay(
     activity.begin_working();
     let Ok(parts) = upstream.await else { return };
     let mut upstream = parts.io.into_inner();
-    let client = Side { stream: &mut client, told_first: &parts.read_buf };
-    let upstream = Side { stream: &mut upstream, told_first: &from_client };
+    let client = Side { stream: &mut client, told_first: parts.read_buf.into() };
+    let upstream = Side { stream: &mut upstream, told_first: from_client.into() };
     if let Err(error) = relay::relay(client, upstream, activity, idle).await {
         debug!(%error, "upgraded connection ended early: {error}");
     }

@@ -1,7 +1,7 @@
 //! Connections that are no requests: decided once, closed without a byte or joined with the upstream.
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::mpsc,
     thread,
@@ -181,6 +181,22 @@ fn bytes_pass_both_ways_as_they_are() {
     let (heard, result) = wire.rest();
     result.unwrap();
     assert!(heard == said, "{} of {} bytes", heard.len(), said.len());
+}
+
+/// What it does not take is held for it, but not without end.
+#[test]
+fn a_client_that_does_not_read_holds_up_its_upstream() {
+    let (held_up, is_held_up) = mpsc::channel();
+    let upstream = Upstream::new(move |wire, _| {
+        let mut stream = wire.stream();
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let written = (0..1_000).take_while(|_| stream.write_all(&[0; 1 << 20]).is_ok()).count();
+        held_up.send(written).unwrap();
+    });
+    let proxy = Setup::tcp(upstream.address).start();
+    let _wire = proxy.connect();
+    let megabytes = is_held_up.recv().unwrap();
+    assert!(megabytes < 100, "{megabytes}");
 }
 
 #[test]
