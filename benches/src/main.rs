@@ -6,6 +6,7 @@
 //! cargo run --release -p benches -- instructions               # instructions a decision, beside governor; needs valgrind
 //! cargo run --release -p benches -- middleware                 # an axum route beside tower_governor and axum-governor
 //! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
+//! cargo run --release -p benches -- tcp                        # TCP beside HAProxy and bare copying; needs haproxy
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
 
@@ -13,6 +14,7 @@ mod decisions;
 mod middleware;
 mod proxy;
 mod replay;
+mod tcp;
 
 use std::{path::PathBuf, process::Command};
 
@@ -32,7 +34,9 @@ fn main() -> anyhow::Result<()> {
         ["middleware"] => middleware::run(),
         ["proxy"] => proxy::run(),
         ["replay"] => replay::run(),
-        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, replay"),
+        ["tcp"] => tcp::run(),
+        ["tcp", "--bare", port, upstream] => tcp::run_bare(port, upstream),
+        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, replay, tcp"),
     }
 }
 
