@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Limit requests in front of any HTTP server
+    /// Limit requests in front of any HTTP server, or connections in front of anything
     ///
     /// With a policy FILE, or with --limit alone: `tollgate serve --limit 5/minute` answers allowed requests itself.
     Serve(Serve),

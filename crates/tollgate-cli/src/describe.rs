@@ -52,9 +52,9 @@ fn listener(listener: &Listener) -> String {
     let name = name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
     let protocol = listener.protocol().name();
     let upstream = upstream.as_ref().map_or("answered here".to_owned(), ToString::to_string);
-    let takes = if *proxy_protocol { ", with a PROXY header from whom it trusts" } else { "" };
-    let sends = send_proxy_protocol.map(|version| format!(", which gets a PROXY header {}", version.name()));
-    format!("{name}{protocol}://{address} → {upstream}{}{takes}", sends.unwrap_or_default())
+    let takes = if *proxy_protocol { ", taking PROXY headers of trusted proxies" } else { "" };
+    let sends = send_proxy_protocol.map(|version| format!(", sending PROXY {}", version.name())).unwrap_or_default();
+    format!("{name}{protocol}://{address} → {upstream}{takes}{sends}")
 }
 
 /// A rule: its name, and a line for everything it says.

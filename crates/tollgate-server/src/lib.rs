@@ -1,4 +1,5 @@
-//! The listeners of Tollgate: a reverse proxy for HTTP/1.1 that lets the engine decide before anything is forwarded.
+//! The listeners of Tollgate: a reverse proxy for HTTP/1.1, and for whatever else speaks over TCP, that lets the engine decide
+//! before anything is forwarded.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

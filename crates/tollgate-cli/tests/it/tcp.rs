@@ -99,9 +99,11 @@ listen:
 rules: [ { name: mail, limit: 5/minute } ]
 ";
     let file = File::new("policy.yaml", text);
-    run(&["check", file.path()]).exits(0).says(
-        "smtp, tcp://[::]:2525 → tcp://127.0.0.1:25, which gets a PROXY header v2, with a PROXY header from whom it trusts",
-    );
+    run(&["check", file.path()])
+        .exits(0)
+        .says("smtp, tcp://[::]:2525 → tcp://127.0.0.1:25, taking PROXY headers of trusted proxies, sending PROXY v2");
+    let mail = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/mail.yaml");
+    run(&["check", mail]).exits(0).says("smtp, tcp://[::]:2525");
     run(&["serve", file.path(), "--upstream", ":25"])
         .exits(2)
         .says("its listener speaks tcp, expected --upstream tcp://");

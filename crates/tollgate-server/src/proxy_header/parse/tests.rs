@@ -144,6 +144,16 @@ fn a_checksum_must_be_right() {
     assert_eq!(crc32c(b"123456789".iter()), 0xE306_9283);
 }
 
+/// HAProxy 2.6.12 with `proxy-v2-options crc32c,unique-id`.
+#[test]
+fn what_haproxy_sends_is_read() {
+    let unique_id = b"79ac73bf-b770-4f2b-8060-c58590fab02e";
+    let addresses = [127, 0, 0, 1, 127, 0, 0, 1, 0xE2, 0xF1, 0x4A, 0xA0];
+    let values = [&[0x03, 0, 4, 0x76, 0xD9, 0x64, 0x67, 0x05, 0, 36][..], unique_id].concat();
+    check(&v2(0x21, 0x11, &[&addresses[..], &values].concat()), Some(ends("127.0.0.1:58097", "127.0.0.1:19104")));
+    check(b"PROXY TCP4 127.0.0.1 127.0.0.1 60844 19480\r\n", Some(ends("127.0.0.1:60844", "127.0.0.1:19480")));
+}
+
 fn any_end() -> impl Strategy<Value = SocketAddr> {
     (any::<IpAddr>(), any::<u16>()).prop_map(|(address, port)| SocketAddr::new(address.to_canonical(), port))
 }
