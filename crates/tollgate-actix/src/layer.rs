@@ -3,6 +3,7 @@
 use std::{
     future::{Ready, ready},
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -18,6 +19,7 @@ use tollgate::{
     limiter::Limiter,
     policy::{PolicyError, Rule},
     quota::{Limits, LimitsError},
+    store::Stores,
 };
 
 use crate::service::RateLimitService;
@@ -125,6 +127,13 @@ impl RateLimit {
 /// Limits by the rules of a limiter, whose counters every limit shares that is made from it or its clones.
 impl From<Limiter> for RateLimit {
     fn from(limiter: Limiter) -> Self {
+        Self::from(Limiter::<Stores>::from(limiter))
+    }
+}
+
+/// The same by counters that several instances share. Requests then wait for the store's answer.
+impl From<Limiter<Stores>> for RateLimit {
+    fn from(limiter: Limiter<Stores>) -> Self {
         let by_route = limiter.policy().rules().iter().any(|rule| rule.by.contains(&Part::Route));
         Self { guard: Arc::new(Guard::new(limiter)), by_route }
     }
@@ -142,6 +151,6 @@ where
     type Future = Ready<Result<RateLimitService<S>, ()>>;
 
     fn new_transform(&self, inner: S) -> Self::Future {
-        ready(Ok(RateLimitService { inner, limit: self.clone() }))
+        ready(Ok(RateLimitService { inner: Rc::new(inner), limit: self.clone() }))
     }
 }

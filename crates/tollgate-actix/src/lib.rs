@@ -31,6 +31,7 @@
 //! - A [`Rule`] with a name, a key, methods, headers and an answer of its own: [`RateLimit::of`].
 //! - Rules of a [`Limiter`], made in code or read from a policy file: `RateLimit::from(limiter.named("api")?)`. Limits with
 //!   the same rule of one limiter share its counters; an unknown name is an error when the service is put together.
+//!   A `Limiter<Stores>` counts in a store that several instances share.
 //! - All of these with the application's own word for what no rule knows: who is [exempt](RateLimit::exempt), who is
 //!   [signed in](RateLimit::user), what a request is [counted by](RateLimit::key), what it [costs](RateLimit::cost), how much
 //!   [may pass](RateLimit::limits), which answers [count](RateLimit::count) and what a denied request is

@@ -1,6 +1,6 @@
 //! The service: a request decided, and either answered here or passed on.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use actix_web::{
     Error, HttpMessage as _, HttpRequest, HttpResponse,
@@ -8,11 +8,11 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse, forward_ready},
     http::StatusCode,
 };
-use tollgate::{algorithm::Verdict, decision::Decision};
+use tollgate::{algorithm::Verdict, decision::Decision, limiter::Undecided};
 
 use crate::{
     RateLimit,
-    future::ResponseFuture,
+    future::{ResponseFuture, State},
     limited::Limited,
     request::{self, Fields},
     response,
@@ -21,7 +21,8 @@ use crate::{
 /// A service whose requests are limited, as [`RateLimit`] makes it.
 #[derive(Debug)]
 pub struct RateLimitService<S> {
-    pub(crate) inner: S,
+    /// Shared with the requests that wait for a store's answer.
+    pub(crate) inner: Rc<S>,
     pub(crate) limit: RateLimit,
 }
 
@@ -33,33 +34,63 @@ where
     // Boxed, since it is either the inner service's or ours; that of a route is boxed anyhow.
     type Response = ServiceResponse;
     type Error = Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S>;
 
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let Some(decision) = self.limit.decide(request.request()) else {
-            return ResponseFuture::exempt(self.inner.call(request));
+        let Some(undecided) = self.limit.begin(request.request()) else {
+            return State::Exempt { response: self.inner.call(request) }.into();
         };
-        let limited = Limited(Arc::new(decision));
-        request.extensions_mut().insert(limited.clone());
-        if limited.verdict() == Verdict::Deny {
-            let response = self.limit.denied(limited, request.request());
-            return ResponseFuture::denied(request.into_response(response));
+        match undecided.take_now() {
+            Ok(decision) => self.limit.decided(decision, request, &*self.inner).into(),
+            Err(undecided) => {
+                let call = Call { inner: self.inner.clone(), request, limit: self.limit.clone() };
+                State::asking(undecided, call).into()
+            }
         }
-        ResponseFuture::allowed(self.inner.call(request), self.limit.guard.clone(), limited)
+    }
+}
+
+/// A call that is made if a shared store allows it.
+pub(crate) struct Call<S> {
+    inner: Rc<S>,
+    request: ServiceRequest,
+    limit: RateLimit,
+}
+
+impl<S> Call<S>
+where
+    S: Service<ServiceRequest>,
+{
+    pub(crate) fn decided(self, decision: Decision) -> State<S> {
+        self.limit.decided(decision, self.request, &*self.inner)
     }
 }
 
 impl RateLimit {
-    fn decide(&self, own: &HttpRequest) -> Option<Decision> {
+    fn begin(&self, own: &HttpRequest) -> Option<Undecided> {
         let fields = Fields(own.headers());
         let route = if self.by_route { request::route(own) } else { None };
-        let decision = self.guard.decide(own, request::shown(own, &fields, route.as_deref()))?;
+        self.guard.begin(own, request::shown(own, &fields, route.as_deref()))
+    }
+
+    /// Answers a denied request, and passes on any other.
+    fn decided<S>(&self, decision: Decision, request: ServiceRequest, inner: &S) -> State<S>
+    where
+        S: Service<ServiceRequest>,
+    {
+        self.guard.tell(&decision, request.request());
         if decision.client().address().is_none() {
             request::complain_of_no_peer();
         }
-        Some(decision)
+        let limited = Limited(Arc::new(decision));
+        request.extensions_mut().insert(limited.clone());
+        if limited.verdict() == Verdict::Deny {
+            let response = self.denied(limited, request.request());
+            return State::denied(request.into_response(response));
+        }
+        State::Allowed { response: inner.call(request), guard: self.guard.clone(), limited }
     }
 
     fn denied(&self, limited: Limited, own: &HttpRequest) -> HttpResponse {

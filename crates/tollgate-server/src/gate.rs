@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use tollgate::{config::Listener, limiter::Limiter, request::Protocol};
+use tollgate::{config::Listener, limiter::Limiter, request::Protocol, store::Stores};
 use tracing::{info, warn};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 /// A listener as all workers share it.
 pub(crate) struct Front {
     pub(crate) listener: Listener,
-    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) limiter: Arc<Limiter<Stores>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) open_connections: Arc<OpenConnections>,
     pub(crate) complaints: Complaints,
@@ -24,7 +24,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(listener: Listener, limiter: Arc<Limiter>, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(listener: Listener, limiter: Arc<Limiter<Stores>>, watch: Arc<Watch>) -> Self {
         let open_connections = Arc::new(OpenConnections::new(listener.limits.connections));
         let (complaints, strangers) = Default::default();
         Self { listener, limiter, watch, open_connections, complaints, strangers }

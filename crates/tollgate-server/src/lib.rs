@@ -3,7 +3,6 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::sync::Arc;
 //! use tollgate::clock::Clock;
 //! use tollgate::config::Listener;
 //! use tollgate::limiter::Limiter;
@@ -18,7 +17,7 @@
 //! let mut listener = Listener::new("127.0.0.1:8080".parse()?);
 //! listener.upstream = Some("http://127.0.0.1:5000".parse()?);
 //!
-//! let server = Server::bind(vec![listener], Arc::new(limiter))?;
+//! let server = Server::bind(vec![listener], limiter)?;
 //! server.run_until_signal()?; // SIGTERM or Ctrl-C, then what is in flight, then here
 //! # Ok(())
 //! # }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tollgate::limiter::Limiter;
+use tollgate::{limiter::Limiter, store::Stores};
 
 use crate::{gate::Front, watch::Watch};
 
@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// All that counts something worth telling.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) limiter: Arc<Limiter<Stores>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) fronts: Vec<Arc<Front>>,
 }

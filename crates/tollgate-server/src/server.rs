@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::{self, LocalSet},
 };
-use tollgate::{config::Listener, limiter::Limiter};
+use tollgate::{config::Listener, limiter::Limiter, store::Stores};
 use tracing::{info, warn};
 
 use crate::{
@@ -39,7 +39,8 @@ pub struct Server {
 
 impl Server {
     /// Binds every listener, one socket for each core.
-    pub fn bind(listeners: Vec<Listener>, limiter: Arc<Limiter>) -> Result<Self, BindError> {
+    pub fn bind(listeners: Vec<Listener>, limiter: impl Into<Limiter<Stores>>) -> Result<Self, BindError> {
+        let limiter = Arc::new(limiter.into());
         let mut workers: Vec<_> = (0..worker_count()).map(|n| Worker { n, doors: Vec::new() }).collect();
         let watch = Arc::new(Watch::new(workers.len()));
         let (mut fronts, mut addresses) = (Vec::new(), Vec::new());

@@ -63,7 +63,7 @@ pub(crate) async fn answer(
         Err(_) => Some(Answered::ByUs),
     };
     if let Some(answered) = answered {
-        let Ok(()) = gate.front.limiter.settle(&decision, answered).await;
+        gate.front.limiter.settle(&decision, answered).await;
     }
     let mut response = forwarded.unwrap_or_else(|failure| {
         gate.complain(failure);
@@ -75,7 +75,7 @@ pub(crate) async fn answer(
 
 /// The one place where every decision passes.
 pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>) -> Decision {
-    let Ok(decision) = gate.front.limiter.check(request).await;
+    let decision = gate.front.limiter.check(request).await;
     gate.front.watch.note(gate.worker, &decision, request.headers);
     if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {
         tell_of_denial(&decision, request);

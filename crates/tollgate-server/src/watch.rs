@@ -11,6 +11,7 @@ use tollgate::{
     limiter::Limiter,
     policy::Mode,
     request::Headers,
+    store::Stores,
     tally::{Frequent, Tally},
 };
 use tracing::{info, warn};
@@ -53,7 +54,7 @@ impl Watch {
     }
 
     /// Reports what was seen since the last time.
-    pub(crate) fn report(&self, limiter: &Limiter) {
+    pub(crate) fn report(&self, limiter: &Limiter<Stores>) {
         let seen = self.take();
         report_rules(&seen.tally, limiter);
         let mut told = lock(&self.told);
@@ -110,8 +111,8 @@ impl Told {
         self.untrusted = named;
     }
 
-    fn store(&mut self, limiter: &Limiter) {
-        let statistics = limiter.store().statistics();
+    fn store(&mut self, limiter: &Limiter<Stores>) {
+        let statistics = limiter.store().memory().statistics();
         let lately = statistics.given_up.saturating_sub(self.given_up);
         self.given_up = statistics.given_up;
         if lately > 0 {
@@ -127,7 +128,7 @@ impl Told {
 }
 
 /// One line for each rule that denied or, in shadow, would have.
-fn report_rules(tally: &Tally, limiter: &Limiter) {
+fn report_rules(tally: &Tally, limiter: &Limiter<Stores>) {
     for (index, rule) in limiter.policy().rules().iter().enumerate() {
         let Some(counts) = tally.rule(index).filter(|counts| counts.denied > 0) else { continue };
         let denied = match rule.mode {

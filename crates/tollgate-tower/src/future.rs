@@ -1,5 +1,5 @@
-//! What becomes of a request: nothing is boxed. A request whose answer never comes, because its future is dropped or its service
-//! fails, stays charged.
+//! What becomes of a request. With memory alone nothing is boxed; what a shared store is asked is, beside the way there. A request
+//! whose answer never comes, because its future is dropped or its service fails, stays charged.
 
 use std::{
     fmt,
@@ -9,71 +9,120 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Response, request::Parts};
+use http::{Request, Response, request::Parts};
 use pin_project_lite::pin_project;
-use tollgate::{decision::Decision, guard::Guard};
+use tollgate::{
+    decision::Decision,
+    guard::Guard,
+    limiter::{Answered, Undecided},
+};
+use tower_service::Service;
 
-use crate::{limited::Limited, response::add_limits};
+use crate::{limited::Limited, response::add_limits, service::Call};
 
 pin_project! {
     /// The response of a limited service.
-    pub struct ResponseFuture<F, B> {
+    pub struct ResponseFuture<S, Q, B>
+    where
+        S: Service<Request<Q>>,
+    {
         #[pin]
-        state: State<F, B>,
+        state: State<S, Q, B>,
     }
 }
 
 pin_project! {
     #[project = StateOf]
-    enum State<F, B> {
+    pub(crate) enum State<S, Q, B>
+    where
+        S: Service<Request<Q>>,
+    {
         Denied { #[pin] response: Ready<Response<B>> },
-        Exempt { #[pin] response: F },
-        Allowed { #[pin] response: F, guard: Arc<Guard<Parts, Response<B>>>, decision: Arc<Decision> },
+        Exempt { #[pin] response: S::Future },
+        Asking { decision: Waiting<Decision>, call: Option<Box<Call<S, Q, B>>> },
+        Allowed { #[pin] response: S::Future, guard: Arc<Guard<Parts, Response<B>>>, decision: Arc<Decision> },
+        Settling { settled: Waiting<()>, response: Option<Response<B>> },
     }
 }
 
-impl<F, B> ResponseFuture<F, B> {
-    pub(crate) fn denied(response: Response<B>) -> Self {
-        Self { state: State::Denied { response: ready(response) } }
-    }
+/// For a shared store.
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-    pub(crate) fn exempt(response: F) -> Self {
-        Self { state: State::Exempt { response } }
-    }
-
-    pub(crate) fn allowed(response: F, guard: Arc<Guard<Parts, Response<B>>>, decision: Arc<Decision>) -> Self {
-        Self { state: State::Allowed { response, guard, decision } }
-    }
-}
-
-impl<F, B, E> Future for ResponseFuture<F, B>
+impl<S, Q, B> State<S, Q, B>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    S: Service<Request<Q>>,
 {
-    type Output = Result<Response<B>, E>;
+    pub(crate) fn denied(response: Response<B>) -> Self {
+        Self::Denied { response: ready(response) }
+    }
+
+    pub(crate) fn asking(undecided: Undecided, call: Call<S, Q, B>) -> Self {
+        Self::Asking { decision: Box::pin(undecided.take()), call: Some(Box::new(call)) }
+    }
+}
+
+impl<S, Q, B> From<State<S, Q, B>> for ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>>,
+{
+    fn from(state: State<S, Q, B>) -> Self {
+        Self { state }
+    }
+}
+
+impl<S, Q, B> Future for ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+{
+    type Output = Result<Response<B>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateOf::Denied { response } => response.poll(context).map(Ok),
-            StateOf::Exempt { response } => response.poll(context),
-            StateOf::Allowed { response, guard, decision } => {
-                let mut response = ready!(response.poll(context))?;
-                settle(&mut response, guard, decision);
-                Poll::Ready(Ok(response))
-            }
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateOf::Denied { response } => return response.poll(context).map(Ok),
+                StateOf::Exempt { response } => return response.poll(context),
+                StateOf::Asking { decision, call } => {
+                    let decision = ready!(decision.as_mut().poll(context));
+                    call.take().expect(ONCE).decided(decision)
+                }
+                StateOf::Allowed { response, guard, decision } => {
+                    let mut response = ready!(response.poll(context))?;
+                    let answered = guard.answered(&response, response.status().as_u16());
+                    tell(&mut response, decision);
+                    if guard.limiter().settle_now(decision, answered) {
+                        return Poll::Ready(Ok(response));
+                    }
+                    State::Settling { settled: settle(guard, decision, answered), response: Some(response) }
+                }
+                StateOf::Settling { settled, response } => {
+                    ready!(settled.as_mut().poll(context));
+                    return Poll::Ready(Ok(response.take().expect(ONCE)));
+                }
+            };
+            state.set(next);
         }
     }
 }
 
-fn settle<B>(response: &mut Response<B>, guard: &Guard<Parts, Response<B>>, decision: &Arc<Decision>) {
-    guard.settle(decision, response, response.status().as_u16());
+const ONCE: &str = "a future that is ready is not polled again";
+
+fn settle<B>(guard: &Guard<Parts, Response<B>>, decision: &Arc<Decision>, answered: Answered) -> Waiting<()> {
+    let (limiter, decision) = (guard.limiter().clone(), decision.clone());
+    Box::pin(async move { limiter.settle(&decision, answered).await })
+}
+
+fn tell<B>(response: &mut Response<B>, decision: &Arc<Decision>) {
     add_limits(response.headers_mut(), decision);
     if response.extensions().get::<Limited>().is_none() {
         response.extensions_mut().insert(Limited(decision.clone()));
     }
 }
 
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+impl<S, Q, B> fmt::Debug for ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResponseFuture")
     }

@@ -10,6 +10,7 @@ use tollgate::{
     limiter::Limiter,
     policy::{PolicyError, Rule},
     quota::{Limits, LimitsError},
+    store::Stores,
 };
 use tower_layer::Layer;
 
@@ -56,9 +57,16 @@ impl<B: From<String>> From<Limiter> for RateLimitLayer<B> {
     }
 }
 
+/// The same by counters that several instances share. Requests then wait for the store's answer.
+impl<B: From<String>> From<Limiter<Stores>> for RateLimitLayer<B> {
+    fn from(limiter: Limiter<Stores>) -> Self {
+        Self::with_body(limiter, B::from)
+    }
+}
+
 impl<B> RateLimitLayer<B> {
     /// The same for bodies that are not made from a `String`: `body` makes one of the text of an answer.
-    pub fn with_body(limiter: Limiter, body: fn(String) -> B) -> Self {
+    pub fn with_body(limiter: impl Into<Limiter<Stores>>, body: fn(String) -> B) -> Self {
         Self { guard: Arc::new(Guard::new(limiter)), body }
     }
 

@@ -24,6 +24,7 @@
 //! - A [`Rule`] with a name, a key, methods, headers and an answer of its own: [`RateLimitLayer::of`].
 //! - Rules of a [`Limiter`], made in code or read from a policy file: `RateLimitLayer::from(limiter.named("api")?)`. Layers
 //!   with the same rule of one limiter share its counters; an unknown name is an error when the service is put together.
+//!   A `Limiter<Stores>` counts in a store that several instances share.
 //! - All of these with the application's own word for what no rule knows: who is [exempt](RateLimitLayer::exempt), who is
 //!   [signed in](RateLimitLayer::user), what a request is [counted by](RateLimitLayer::key), what it [costs](RateLimitLayer::cost), how much
 //!   [may pass](RateLimitLayer::limits), which answers [count](RateLimitLayer::count) and what a denied request is

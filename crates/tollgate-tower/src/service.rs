@@ -1,17 +1,18 @@
 //! The service: a request decided, and either answered here or passed on.
 
 use std::{
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response, StatusCode, request::Parts};
-use tollgate::{algorithm::Verdict, decision::Decision};
+use tollgate::{algorithm::Verdict, decision::Decision, limiter::Undecided};
 use tower_service::Service;
 
 use crate::{
     RateLimitLayer,
-    future::ResponseFuture,
+    future::{ResponseFuture, State},
     limited::Limited,
     request::{self, Fields},
     response,
@@ -20,7 +21,8 @@ use crate::{
 /// A service whose requests are limited, as [`RateLimitLayer`] makes it.
 ///
 /// It is ready when the inner service is, and a denied request leaves that uncalled. Where being ready holds a place, as with
-/// `ConcurrencyLimit` or `Buffer`, put the limit outside and clone it for each request, as axum does.
+/// `ConcurrencyLimit` or `Buffer`, put the limit outside and clone it for each request, as axum does. While a shared store is
+/// asked, the request holds the inner service that was ready for it.
 #[derive(Debug)]
 pub struct RateLimit<S, B> {
     pub(crate) inner: S,
@@ -36,39 +38,72 @@ impl<S: Clone, B> Clone for RateLimit<S, B> {
 
 impl<S, Q, B> Service<Request<Q>> for RateLimit<S, B>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
+    S: Service<Request<Q>, Response = Response<B>> + Clone,
 {
     type Response = Response<B>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, B>;
+    type Future = ResponseFuture<S, Q, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
-        let Some(decision) = self.layer.decide(&parts) else {
-            return ResponseFuture::exempt(self.inner.call(Request::from_parts(parts, body)));
+        let (parts, body) = request.into_parts();
+        let Some(undecided) = self.layer.begin(&parts) else {
+            return State::Exempt { response: self.inner.call(Request::from_parts(parts, body)) }.into();
         };
-        let decision = Arc::new(decision);
-        if decision.verdict() == Verdict::Deny {
-            return ResponseFuture::denied(self.layer.denied(decision, &parts));
+        match undecided.take_now() {
+            Ok(decision) => self.layer.decided(decision, parts, body, &mut self.inner).into(),
+            Err(undecided) => {
+                // The one that is ready is to be called; a clone of it has yet to become so.
+                let clone = self.inner.clone();
+                let inner = mem::replace(&mut self.inner, clone);
+                State::asking(undecided, Call { inner, parts, body, layer: self.layer.clone() }).into()
+            }
         }
-        parts.extensions.insert(Limited(decision.clone()));
-        let response = self.inner.call(Request::from_parts(parts, body));
-        ResponseFuture::allowed(response, self.layer.guard.clone(), decision)
+    }
+}
+
+/// A call that is made if a shared store allows it.
+pub(crate) struct Call<S, Q, B> {
+    inner: S,
+    parts: Parts,
+    body: Q,
+    layer: RateLimitLayer<B>,
+}
+
+impl<S, Q, B> Call<S, Q, B>
+where
+    S: Service<Request<Q>>,
+{
+    pub(crate) fn decided(self, decision: Decision) -> State<S, Q, B> {
+        let Self { mut inner, parts, body, layer } = self;
+        layer.decided(decision, parts, body, &mut inner)
     }
 }
 
 impl<B> RateLimitLayer<B> {
-    fn decide(&self, parts: &Parts) -> Option<Decision> {
-        let fields = Fields(&parts.headers);
-        let decision = self.guard.decide(parts, request::shown(parts, &fields))?;
+    fn begin(&self, parts: &Parts) -> Option<Undecided> {
+        self.guard.begin(parts, request::shown(parts, &Fields(&parts.headers)))
+    }
+
+    /// Answers a denied request, and passes on any other.
+    fn decided<S, Q>(&self, decision: Decision, mut parts: Parts, body: Q, inner: &mut S) -> State<S, Q, B>
+    where
+        S: Service<Request<Q>>,
+    {
+        self.guard.tell(&decision, &parts);
         if decision.client().address().is_none() {
             request::complain_of_no_peer();
         }
-        Some(decision)
+        let decision = Arc::new(decision);
+        if decision.verdict() == Verdict::Deny {
+            return State::denied(self.denied(decision, &parts));
+        }
+        parts.extensions.insert(Limited(decision.clone()));
+        let response = inner.call(Request::from_parts(parts, body));
+        State::Allowed { response, guard: self.guard.clone(), decision }
     }
 
     fn denied(&self, decision: Arc<Decision>, parts: &Parts) -> Response<B> {

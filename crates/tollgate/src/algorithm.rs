@@ -90,6 +90,47 @@ impl State {
     }
 }
 
+/// A state as the numbers that another process needs to make the same step, as [`State::numbers`] gives them.
+///
+/// | algorithm | first | second | third |
+/// |---|---|---|---|
+/// | `fixed-window`, `calendar-window` | the window's end | units used | 0 |
+/// | `sliding-window` | the current window's start | units in the window before it | units in it |
+/// | `token-bucket` | when it will be full | parts of a microsecond later | how many of them make one: the amount |
+///
+/// Instants are in microseconds since the Unix epoch.
+pub type Numbers = [u64; 3];
+
+impl State {
+    /// The state as numbers; a log has as many as charges, and so none here.
+    pub fn numbers(&self) -> Option<Numbers> {
+        match self {
+            Self::Window(window) => Some(window.numbers()),
+            Self::SlidingWindow(windows) => Some(windows.numbers()),
+            Self::SlidingLog(_) => None,
+            Self::TokenBucket(bucket) => Some(bucket.numbers()),
+        }
+    }
+
+    /// The state that these numbers are of a counter with this quota. Of numbers that no counter could have, none: that is as new.
+    /// Where another clock was ahead of `now`, no window ends later than one that begins now.
+    pub fn from_numbers(numbers: Numbers, quota: &Quota, now: Timestamp) -> Option<Self> {
+        let now = now.as_micros();
+        match quota.algorithm() {
+            Algorithm::FixedWindow => {
+                fixed_window::State::from_numbers(numbers, now.saturating_add(quota.window_micros())).map(Self::Window)
+            }
+            Algorithm::CalendarWindow => {
+                let latest_end = calendar_window::window_end(quota.limit(), now);
+                fixed_window::State::from_numbers(numbers, latest_end).map(Self::Window)
+            }
+            Algorithm::SlidingWindow => sliding_window::State::from_numbers(numbers, now).map(Self::SlidingWindow),
+            Algorithm::SlidingLog => None,
+            Algorithm::TokenBucket => token_bucket::State::from_numbers(numbers).map(Self::TokenBucket),
+        }
+    }
+}
+
 /// Asks what a charge would get, and how the counter would stand after it.
 pub fn look(state: Option<&State>, quota: &Quota, cost: u64, now: Timestamp) -> Outcome {
     match (quota.algorithm(), state) {

@@ -18,8 +18,11 @@ use crate::{
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section 10.2.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
-/// RESOURCE_EXHAUSTED, <https://grpc.io/docs/guides/status-codes>.
+/// The same, section 10.3.
+const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+/// RESOURCE_EXHAUSTED and UNAVAILABLE, <https://grpc.io/docs/guides/status-codes>.
 const GRPC_RESOURCE_EXHAUSTED: &str = "8";
+const GRPC_UNAVAILABLE: &str = "14";
 
 /// A finished answer to a denied request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,24 +102,37 @@ impl Media {
 impl Decision {
     /// The answer to a denied request that came with these headers; none to one that may pass.
     pub fn answer(&self, request: &dyn Headers) -> Option<Answer> {
+        let media = |default| {
+            let accept: Vec<&[u8]> = (0..).map_while(|n| request.nth("accept", n)).collect();
+            accept::choose(&accept, default)
+        };
+        // Whoever is denied for want of a store is not told that he did too much.
+        if self.unavailable_by().next().is_some() {
+            let mut answer = match is_grpc(request) {
+                true => grpc_answer(GRPC_UNAVAILABLE, UNAVAILABLE),
+                false => unavailable(media(Media::Json), self.retry_after_secs()),
+            };
+            self.add_headers(&mut answer);
+            return Some(answer);
+        }
         let shown = self.denying().next().and_then(|_| self.shown())?;
         let on_limit = &shown.rule.on_limit;
-        let mut answer = if is_grpc(request) {
-            self.grpc_answer(&shown)
-        } else {
-            let accept: Vec<&[u8]> = (0..).map_while(|n| request.nth("accept", n)).collect();
-            let media = accept::choose(&accept, on_limit.default.unwrap_or(Media::Json));
-            self.http_answer(&shown, media)
+        let mut answer = match is_grpc(request) {
+            true => grpc_answer(GRPC_RESOURCE_EXHAUSTED, &detail(&shown)),
+            false => self.http_answer(&shown, media(on_limit.default.unwrap_or(Media::Json))),
         };
-        for line in self.headers(&()) {
-            answer.headers.push((line.name.into(), line.value));
-        }
+        self.add_headers(&mut answer);
         for (name, value) in &on_limit.headers {
             answer.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
             answer.headers.push((name.clone().into(), value.clone()));
         }
         answer.close = on_limit.close.unwrap_or(false);
         Some(answer)
+    }
+
+    fn add_headers(&self, answer: &mut Answer) {
+        let lines = self.headers(&()).into_iter();
+        answer.headers.extend(lines.map(|line| (line.name.into(), line.value)));
     }
 
     fn http_answer(&self, shown: &Counted<'_>, media: Media) -> Answer {
@@ -129,30 +145,17 @@ impl Decision {
         };
         let content_type = match media {
             Media::Json if custom.is_some() => "application/json",
-            Media::Json => "application/problem+json",
-            Media::Html => "text/html; charset=utf-8",
-            Media::Plain => "text/plain; charset=utf-8",
+            media => content_type(media),
         };
         let body = match custom {
             Some(template) => template.fill(shown, media),
             None => match media {
                 Media::Json => self.problem(shown, status_code),
-                Media::Html => page(shown),
+                Media::Html => page("Too many requests", &detail(shown)),
                 Media::Plain => format!("{}\n", detail(shown)),
             },
         };
         Answer { status_code, headers: vec![("Content-Type".into(), content_type.to_owned())], body, close: false }
-    }
-
-    /// A gRPC answer is a success of HTTP whose trailers are its headers; the message is percent-encoded.
-    fn grpc_answer(&self, shown: &Counted<'_>) -> Answer {
-        let message = detail(shown).replace('%', "%25");
-        let headers = vec![
-            ("Content-Type".into(), "application/grpc".to_owned()),
-            ("Grpc-Status".into(), GRPC_RESOURCE_EXHAUSTED.to_owned()),
-            ("Grpc-Message".into(), message),
-        ];
-        Answer { status_code: 200, headers, body: String::new(), close: false }
     }
 
     /// Names and numbers alone, so that nothing needs escaping.
@@ -185,10 +188,44 @@ fn detail(shown: &Counted<'_>) -> String {
     }
 }
 
-fn page(shown: &Counted<'_>) -> String {
+fn page(title: &str, text: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Too many requests</title>\n\
-         <h1>Too many requests</h1>\n<p>{}.</p>\n</html>\n",
-        detail(shown)
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
+         <h1>{title}</h1>\n<p>{text}.</p>\n</html>\n"
     )
+}
+
+const UNAVAILABLE: &str = "the limit of this request cannot be checked at the moment";
+
+/// What is answered for want of a store: nobody's rule is broken, so none has its own words for it.
+fn unavailable(media: Media, retry_after_secs: Option<u64>) -> Answer {
+    let retry_after = retry_after_secs.unwrap_or(1);
+    let body = match media {
+        Media::Json => format!(
+            "{{\"type\":\"{REDUCED_CAPACITY}\",\"title\":\"Temporary reduced capacity\",\"status\":503,\
+             \"detail\":\"{UNAVAILABLE}, try again in {retry_after} s\",\"retry_after\":{retry_after}}}\n"
+        ),
+        Media::Html => page("Temporary reduced capacity", &format!("{UNAVAILABLE}, try again in {retry_after} s")),
+        Media::Plain => format!("{UNAVAILABLE}, try again in {retry_after} s\n"),
+    };
+    let headers = vec![("Content-Type".into(), content_type(media).to_owned())];
+    Answer { status_code: 503, headers, body, close: false }
+}
+
+/// A gRPC answer is a success of HTTP whose trailers are its headers; the message is percent-encoded.
+fn grpc_answer(status: &str, message: &str) -> Answer {
+    let headers = vec![
+        ("Content-Type".into(), "application/grpc".to_owned()),
+        ("Grpc-Status".into(), status.to_owned()),
+        ("Grpc-Message".into(), message.replace('%', "%25")),
+    ];
+    Answer { status_code: 200, headers, body: String::new(), close: false }
+}
+
+fn content_type(media: Media) -> &'static str {
+    match media {
+        Media::Json => "application/problem+json",
+        Media::Html => "text/html; charset=utf-8",
+        Media::Plain => "text/plain; charset=utf-8",
+    }
 }

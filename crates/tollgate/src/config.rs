@@ -33,6 +33,7 @@ mod conditions;
 mod listener;
 mod proxies;
 mod rule;
+mod store;
 mod upstream;
 mod warnings;
 
@@ -40,6 +41,7 @@ use std::fmt;
 
 pub use listener::{Listener, ListenerLimits, NO_UPSTREAM, ProxyVersion, Timeouts};
 pub use mistake::{Mistake, Severity};
+pub use store::{SharedStore, StoreConfig};
 pub use upstream::{Upstream, UpstreamError};
 
 use self::{
@@ -53,7 +55,7 @@ use crate::{
     limiter::Limiter,
     policy::Policy,
     request::Source,
-    store::memory::{DEFAULT_COUNTERS, MemoryStore},
+    store::memory::MemoryStore,
 };
 
 /// What a policy file says.
@@ -63,8 +65,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The rules, and who may speak for a client.
     pub policy: Policy,
-    /// How many counters to hold in memory.
-    pub counters: usize,
+    /// Where the rules count.
+    pub store: StoreConfig,
 }
 
 /// What a policy file may ask its surroundings for; the engine itself reads neither files nor the environment.
@@ -74,12 +76,18 @@ pub struct Surroundings<'a> {
     pub file: &'a dyn Fn(&str) -> Result<String, String>,
     /// An environment variable, if it is set.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// What is wrong with the URL of a shared store, which whoever connects to it knows best.
+    pub store_url: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
 impl Surroundings<'_> {
-    /// No files and no variables.
+    /// No files, no variables and no shared store.
     pub fn none() -> Self {
-        Self { file: &|_| Err("there are no files here".to_owned()), variable: &|_| None }
+        Self {
+            file: &|_| Err("there are no files here".to_owned()),
+            variable: &|_| None,
+            store_url: &|_| Err("there is no shared store here, expected memory".to_owned()),
+        }
     }
 }
 
@@ -108,7 +116,7 @@ pub fn read(source: &str, surroundings: &Surroundings<'_>) -> Result<(Config, Ve
 
 impl Limiter<MemoryStore> {
     /// Counts by the rules of a policy file, whose text this is, in memory on the system's clock. What it says of listeners is
-    /// for proxies.
+    /// for proxies, and a store that it shares with others for those who [connect](crate::store::Stores::sharing) to it.
     ///
     /// ```
     /// use tollgate::{config::Surroundings, limiter::Limiter};
@@ -123,7 +131,7 @@ impl Limiter<MemoryStore> {
     /// Every mistake in the file.
     pub fn from_policy(source: &str, surroundings: &Surroundings<'_>) -> Result<Self, WrongPolicy> {
         let (config, _) = read(source, surroundings).map_err(WrongPolicy)?;
-        Ok(Self::new(config.policy, MemoryStore::new(config.counters, Clock::system())))
+        Ok(Self::new(config.policy, MemoryStore::new(config.store.counters, Clock::system())))
     }
 }
 
@@ -149,7 +157,7 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
     let listeners = file.optional("listen").and_then(|field| listener::listeners(field, root.has("trusted_proxies")));
     let proxies = file.optional("trusted_proxies").map(|field| proxies::proxies(field, surroundings));
     let user = file.optional("user").map(|field| source(field, "header:NAME, cookie:NAME or query:NAME"));
-    let counters = file.optional("store").map(store);
+    let store = file.optional("store").map(|field| store::store(field, surroundings));
     let dialects = file.optional("headers").map(dialects);
     let on_limit = file.optional("on_limit").map(|field| answer::on_limit(field, surroundings));
 
@@ -161,6 +169,7 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
         user: user.flatten(),
         dialects: dialects.flatten().unwrap_or_default(),
         on_limit: on_limit.flatten().unwrap_or_default(),
+        store: store.flatten().unwrap_or_default(),
     };
     let except = file.optional("except").map(|field| conditions::exceptions(field, &context)).unwrap_or_default();
     let rules_field = file.required("rules");
@@ -175,7 +184,7 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
         return None;
     }
     warnings::warn(&rules, rules_field, &context);
-    let Context { proxies, user, .. } = context;
+    let Context { proxies, user, store, .. } = context;
     let policy =
         Policy::new(proxies, user, except.unwrap_or_default(), rules.into_iter().map(|read| read.rule).collect());
     let policy = match policy {
@@ -185,11 +194,7 @@ fn policy_file(root: Field<'_>, surroundings: &Surroundings<'_>) -> Option<Confi
             return None;
         }
     };
-    Some(Config {
-        listeners: listeners.unwrap_or_default(),
-        policy,
-        counters: counters.flatten().unwrap_or(DEFAULT_COUNTERS),
-    })
+    Some(Config { listeners: listeners.unwrap_or_default(), policy, store })
 }
 
 /// What the readers of rules need to know of the rest of the file.
@@ -202,6 +207,7 @@ struct Context<'a> {
     tells_users: bool,
     dialects: Dialects,
     on_limit: crate::answer::OnLimit,
+    store: StoreConfig,
 }
 
 /// `header:NAME`, `cookie:NAME` or `query:NAME`.
@@ -212,25 +218,6 @@ fn source(field: Field<'_>, expected: &str) -> Option<Source> {
         field.wrong(format_args!("expected {expected}"));
     }
     source
-}
-
-/// `memory` or `{ memory: { counters: 1000000 } }`.
-fn store(field: Field<'_>) -> Option<usize> {
-    /// More than any machine's memory holds is a slip of the hand.
-    const MAX_COUNTERS: u64 = 10_000_000_000;
-    if let node::Value::Map(_) = field.node.value {
-        let mut store = field.fields("a store")?;
-        let memory = store.required("memory");
-        store.finish();
-        let mut memory = memory?.fields("the memory store")?;
-        let counters = memory.optional("counters").map(|field| field.integer(1..=MAX_COUNTERS));
-        memory.finish();
-        return match counters {
-            Some(counters) => usize::try_from(counters?).ok(),
-            None => Some(DEFAULT_COUNTERS),
-        };
-    }
-    field.one_of(&[("memory", DEFAULT_COUNTERS)])
 }
 
 fn dialects(field: Field<'_>) -> Option<Dialects> {

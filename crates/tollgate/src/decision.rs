@@ -10,10 +10,14 @@ use crate::{
     clock::Timestamp,
     headers::{Members, whole_seconds},
     key::Key,
-    policy::{Count, Fit, Mode, Policy, Quotas, Rule},
+    limiter::Answered,
+    policy::{Count, Fit, Mode, OnStoreError, Policy, Quotas, Rule},
     quota::Quota,
-    store::{Charge, GiveBack, Outcomes, Taken},
+    store::{Answerer, Answerers, Charge, GiveBack, Outcomes, Taken},
 };
+
+/// What somebody is told to wait whom a rule denies for want of its store. A guess: it can be back sooner or later.
+pub(crate) const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
 
 /// What was decided about one request, and why.
 #[derive(Clone, Debug)]
@@ -24,16 +28,43 @@ pub struct Decision {
     at: Timestamp,
     outcomes: Outcomes,
     verdict: Verdict,
+    /// What is not as it mostly is: that one store has answered for all rules.
+    apart: Option<Box<Apart>>,
+}
+
+/// What a decision remembers when not one store has answered for all rules that fit.
+#[derive(Clone, Debug)]
+struct Apart {
+    /// Who has answered for each of the rules that were answered.
+    answerers: Answerers,
+    /// Rules, by their place in the policy, that deny while their store cannot answer.
+    unavailable: SmallVec<[usize; 4]>,
 }
 
 impl Decision {
     pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
-        let Taken { at, outcomes } = taken;
-        let mut decision = Self { policy, client, fits, at, outcomes, verdict: Verdict::Allow };
-        if decision.denying().next().is_some() {
+        let Taken { at, outcomes, answerers } = taken;
+        let mut decision = Self { policy, client, fits, at, outcomes, verdict: Verdict::Allow, apart: None };
+        if let Some(answerers) = answerers {
+            decision.leave_out_unanswered(*answerers);
+        }
+        if decision.denying().next().is_some() || decision.unavailable_by().next().is_some() {
             decision.verdict = Verdict::Deny;
         }
         decision
+    }
+
+    /// Rules that nobody has answered for have nothing to tell, but those that deny in such a case.
+    fn leave_out_unanswered(&mut self, mut answerers: Answerers) {
+        let denies = |rule: &Rule| rule.mode == Mode::Enforce && rule.sharing.on_store_error == OnStoreError::Deny;
+        let of_fits = || self.fits.iter().zip(&answerers.of_charges);
+        let unreachable =
+            of_fits().filter(|(_, answerer)| **answerer == Answerer::Unreachable).map(|(fit, _)| fit.rule);
+        let unavailable = unreachable.filter(|rule| denies(&self.policy.rules()[*rule])).collect();
+        let mut has_answered = answerers.of_charges.iter().map(|answerer| answerer.has_answered());
+        self.fits.retain(|_| has_answered.next().unwrap_or(false));
+        answerers.of_charges.retain(|answerer| answerer.has_answered());
+        self.apart = Some(Box::new(Apart { answerers, unavailable }));
     }
 
     /// Whether the request may pass.
@@ -97,9 +128,15 @@ impl Decision {
         self.shown().map(|shown| shown.status().reset_after)
     }
 
-    /// The names of the rules that refused.
+    /// The names of the rules that refused, those first that did so for want of their store.
     pub fn denied_by(&self) -> impl Iterator<Item = &str> {
-        self.exceeded(Mode::Enforce)
+        self.unavailable_by().chain(self.exceeded(Mode::Enforce))
+    }
+
+    /// The names of the rules that refused since the store that instances share could not answer: not for what anybody did.
+    pub fn unavailable_by(&self) -> impl Iterator<Item = &str> {
+        let unavailable = self.apart.iter().flat_map(|apart| &apart.unavailable);
+        unavailable.map(|rule| self.policy.rules()[*rule].name.as_str())
     }
 
     /// The names of the rules in shadow that would have refused.
@@ -110,8 +147,12 @@ impl Decision {
     /// Time until the request could pass, if nobody else is charged: the longest of those that refused. None if it was
     /// allowed, or if it can never fit.
     pub fn retry_after(&self) -> Option<Duration> {
+        let unavailable = self.unavailable_by().map(|_| Some(UNAVAILABLE_FOR));
         // Never is longer than any time.
-        self.denying().map(|counted| counted.outcome.retry_after).max_by_key(|wait| longest(*wait))?
+        self.denying()
+            .map(|counted| counted.outcome.retry_after)
+            .chain(unavailable)
+            .max_by_key(|wait| longest(*wait))?
     }
 
     /// The same in whole seconds, rounded up and at least 1, as clients are told.
@@ -150,23 +191,26 @@ impl Decision {
         exceeded.map(|(_, rule, _, _)| rule.name.as_str())
     }
 
-    /// What is to be given back once the answer's status code is known: charges of rules that do not count it.
-    pub(crate) fn uncounted(&self, status_code: Option<u16>) -> SmallVec<[GiveBack<'_>; 2]> {
-        let is_counted = |rule: &Rule| match &rule.count {
-            Count::All => true,
-            Count::Status(counted) => status_code.is_some_and(|code| counted.contains(&code)),
+    /// What is to be given back once it is known how the request was answered.
+    pub(crate) fn uncounted(&self, answered: Answered) -> SmallVec<[GiveBack<'_>; 2]> {
+        let is_counted = |rule: &Rule| match (answered, &rule.count) {
+            (Answered::Uncounted, _) => false,
+            (_, Count::All) => true,
+            (Answered::ByUs, Count::Status(_)) => false,
+            (Answered::Status(code), Count::Status(counted)) => counted.contains(&code),
         };
-        self.charged_by(|rule| !is_counted(rule))
+        // Rules in shadow can have taken nothing although the request has passed.
+        let has_taken = |outcomes: &[Outcome]| outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow);
+        let passed = self.taken().enumerate().filter(|_| self.verdict == Verdict::Allow);
+        let uncounted = passed.filter(|(_, (_, rule, _, outcomes))| !is_counted(rule) && has_taken(outcomes));
+        uncounted.map(|(place, (fit, rule, _, _))| self.given_back(place, charge(rule, fit))).collect()
     }
 
-    /// Every charge of a request that was allowed.
-    pub(crate) fn charged(&self) -> SmallVec<[GiveBack<'_>; 2]> {
-        self.charged_by(|_| true)
-    }
-
-    fn charged_by(&self, which: impl Fn(&Rule) -> bool) -> SmallVec<[GiveBack<'_>; 2]> {
-        let charged = self.taken().filter(|(_, rule, _, _)| self.verdict == Verdict::Allow && which(rule));
-        charged.map(|(fit, rule, _, _)| GiveBack { charge: charge(rule, fit), at: self.at }).collect()
+    fn given_back<'a>(&self, place: usize, charge: Charge<'a>) -> GiveBack<'a> {
+        let Some(Apart { answerers, .. }) = self.apart.as_deref() else { return GiveBack::new(charge, self.at) };
+        let taken_by = answerers.of_charges.get(place).copied().unwrap_or_default();
+        let at = if taken_by == Answerer::Memory { answerers.memory_at } else { self.at };
+        GiveBack { charge, at, taken_by }
     }
 }
 

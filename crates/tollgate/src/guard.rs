@@ -8,10 +8,11 @@ use crate::{
     algorithm::Verdict,
     decision::Decision,
     key::Key,
-    limiter::{Answered, Limiter},
+    limiter::{Answered, Limiter, Undecided},
     policy::{KeyTerm, Terms},
     quota::Limits,
     request::Request,
+    store::Stores,
 };
 
 /// Asks the application's code about a framework's request or answer.
@@ -24,7 +25,7 @@ type AskOfDenied<Q, A> = Arc<dyn Fn(&Decision, &Q) -> A + Send + Sync>;
 ///
 /// Nothing set, the rules alone decide.
 pub struct Guard<Q, R> {
-    limiter: Limiter,
+    limiter: Limiter<Stores>,
     exempt: Option<Ask<Q, bool>>,
     peer: Option<Ask<Q, Option<IpAddr>>>,
     user: Option<Ask<Q, Option<String>>>,
@@ -61,9 +62,9 @@ impl<Q, R> fmt::Debug for Guard<Q, R> {
 
 impl<Q, R> Guard<Q, R> {
     /// Decides by this limiter.
-    pub fn new(limiter: Limiter) -> Self {
+    pub fn new(limiter: impl Into<Limiter<Stores>>) -> Self {
         Self {
-            limiter,
+            limiter: limiter.into(),
             exempt: None,
             peer: None,
             user: None,
@@ -77,7 +78,7 @@ impl<Q, R> Guard<Q, R> {
     }
 
     /// The limiter it asks.
-    pub fn limiter(&self) -> &Limiter {
+    pub fn limiter(&self) -> &Limiter<Stores> {
         &self.limiter
     }
 
@@ -126,8 +127,8 @@ impl<Q, R> Guard<Q, R> {
         self.respond = Some(Arc::new(respond));
     }
 
-    /// Decides about a request, which the adapter shows as its own and as the engine's. None: it is exempt.
-    pub fn decide(&self, own: &Q, shown: Request<'_>) -> Option<Decision> {
+    /// Begins to decide about a request, which the adapter shows as its own and as the engine's. None: it is exempt.
+    pub fn begin(&self, own: &Q, shown: Request<'_>) -> Option<Undecided> {
         if self.exempt.as_ref().is_some_and(|exempt| exempt(own)) {
             return None;
         }
@@ -142,11 +143,14 @@ impl<Q, R> Guard<Q, R> {
             cost: self.cost.as_ref().map(|cost| cost(own)),
             limits: self.limits.as_ref().and_then(|limits| limits(own)),
         };
-        let decision = self.limiter.check_on_terms_now(&request, &terms);
+        Some(self.limiter.begin(&request, &terms))
+    }
+
+    /// Tells the application of a decision, if it wants to know. Call it once a decision.
+    pub fn tell(&self, decision: &Decision, own: &Q) {
         if let (Verdict::Deny, Some(on_denied)) = (decision.verdict(), &self.on_denied) {
-            on_denied(&decision, own);
+            on_denied(decision, own);
         }
-        Some(decision)
     }
 
     /// The application's own answer to a denied request, if it has one.
@@ -154,12 +158,11 @@ impl<Q, R> Guard<Q, R> {
         self.respond.as_ref().map(|respond| respond(decision, own))
     }
 
-    /// Gives back what does not count after all. Call it once a decision that allowed a request, when it is answered, with the
-    /// answer's status code. A request whose answer never comes stays charged: its client may have seen to that.
-    pub fn settle(&self, decision: &Decision, response: &R, status_code: u16) {
+    /// How a request that was allowed was answered, for [`settle`](Limiter::settle): with this response and its status code.
+    pub fn answered(&self, response: &R, status_code: u16) -> Answered {
         match self.count.as_ref().is_none_or(|count| count(response)) {
-            true => self.limiter.settle_now(decision, Answered::Status(status_code)),
-            false => self.limiter.give_back_now(decision),
+            true => Answered::Status(status_code),
+            false => Answered::Uncounted,
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::{
-    client::Proxies,
+    client::{Client, Proxies},
     clock::Clock,
     decision::{Decision, charges},
-    policy::{Policy, PolicyError, Rule, Terms, UnknownRule},
+    policy::{Fit, Policy, PolicyError, Rule, Terms, UnknownRule},
     quota::{Limits, LimitsError},
     request::Request,
     store::{
-        Store,
+        StoreError, Stores, Taken,
         memory::{DEFAULT_COUNTERS, MemoryStore},
     },
 };
@@ -45,22 +47,15 @@ impl<S> Clone for Limiter<S> {
     }
 }
 
-/// How a request that had been allowed was answered, for rules that count only some answers.
+/// How a request that had been allowed was answered, for what does not count after all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
-    /// With this status code by whatever does the work.
+    /// With this status code by whatever does the work: rules that count only some answers may give it back.
     Status(u16),
-    /// By Tollgate itself, since nobody else did: that never counts.
+    /// By Tollgate itself, since nobody else did: such rules never count that.
     ByUs,
-}
-
-impl Answered {
-    fn status_code(self) -> Option<u16> {
-        match self {
-            Self::Status(code) => Some(code),
-            Self::ByUs => None,
-        }
-    }
+    /// In a way that the application does not count, whatever the rules say: everything is given back.
+    Uncounted,
 }
 
 impl<S> Limiter<S> {
@@ -110,50 +105,117 @@ impl<S> Limiter<S> {
     }
 }
 
-impl<S: Store> Limiter<S> {
+/// Whoever counts in memory alone can be asked as if he shared a store.
+impl From<Limiter<MemoryStore>> for Limiter<Stores> {
+    fn from(limiter: Limiter<MemoryStore>) -> Self {
+        Self { policy: limiter.policy, store: Arc::new(Stores::from(limiter.store)) }
+    }
+}
+
+/// What instances ask that share a store: the answer can be some time on its way, and if none comes, each rule has its own word.
+impl Limiter<Stores> {
     /// Decides one request, spending from every counter it concerns.
     ///
-    /// # Errors
+    /// ```
+    /// use tollgate::{algorithm::Verdict, limiter::Limiter, request::Request, store::Stores};
     ///
-    /// The store could not answer.
-    pub async fn check(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let (client, fits) = self.policy.concern(request, &Terms::default());
-        let taken = self.store.take(&charges(&self.policy, &fits)).await?;
-        Ok(Decision::new(self.policy.clone(), client, fits, taken))
+    /// # async fn asked() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limiter: Limiter<Stores> = Limiter::allowing("5/minute")?.into();
+    /// let decision = limiter.check(&Request::default()).await;
+    /// assert_eq!(decision.verdict(), Verdict::Allow);
+    /// # Ok(())
+    /// # }
+    /// # use std::{pin::pin, task::{Context, Waker}};
+    /// # assert!(pin!(asked()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    /// ```
+    pub async fn check(&self, request: &Request<'_>) -> Decision {
+        self.begin(request, &Terms::default()).take().await
     }
 
     /// Tells what [`check`](Self::check) would decide, and spends nothing.
-    ///
-    /// # Errors
-    ///
-    /// The store could not answer.
-    pub async fn peek(&self, request: &Request<'_>) -> Result<Decision, S::Error> {
-        let (client, fits) = self.policy.concern(request, &Terms::default());
-        let seen = self.store.look(&charges(&self.policy, &fits)).await?;
-        Ok(Decision::new(self.policy.clone(), client, fits, seen))
+    pub async fn peek(&self, request: &Request<'_>) -> Decision {
+        self.begin(request, &Terms::default()).look().await
     }
 
-    /// Gives back what rules with `count: { status: … }` do not count, once the answer is known. Call it at most once a
-    /// decision; without an answer, not at all: what was charged then stays charged.
-    ///
-    /// # Errors
-    ///
-    /// The store could not answer; what was to be given back stays charged.
-    pub async fn settle(&self, decision: &Decision, answered: Answered) -> Result<(), S::Error> {
-        match decision.uncounted(answered.status_code()) {
-            given if given.is_empty() => Ok(()),
-            given => self.store.give_back(&given).await,
+    /// What is known of a request before any store is asked. It holds nothing of the request, so that whoever asks can pass that on.
+    pub fn begin(&self, request: &Request<'_>, terms: &Terms) -> Undecided {
+        let (client, fits) = self.policy.concern(request, terms);
+        Undecided { policy: self.policy.clone(), stores: self.store.clone(), client, fits }
+    }
+
+    /// Gives back what does not count, once the answer is known. Call it at most once a decision; without an answer, not at all:
+    /// what was charged then stays charged, as it does if its store cannot be reached.
+    pub async fn settle(&self, decision: &Decision, answered: Answered) {
+        if !self.settle_now(decision, answered) {
+            self.store.give_back(&decision.uncounted(answered)).await;
         }
+    }
+
+    /// Does what [`settle`](Self::settle) does if it has nothing to wait for, and tells whether that was so.
+    #[must_use = "if it is false, settling has to be awaited"]
+    pub fn settle_now(&self, decision: &Decision, answered: Answered) -> bool {
+        let given = decision.uncounted(answered);
+        let memory = self.store.memory_alone();
+        if let Some(memory) = memory {
+            memory.give_back_now(&given);
+        }
+        memory.is_some() || given.is_empty()
     }
 
     /// Makes every counter as new that this request concerns.
     ///
     /// # Errors
     ///
-    /// The store could not answer.
-    pub async fn clear(&self, request: &Request<'_>) -> Result<(), S::Error> {
+    /// The shared store could not.
+    pub async fn clear(&self, request: &Request<'_>) -> Result<(), StoreError> {
         let (_, fits) = self.policy.concern(request, &Terms::default());
         self.store.clear(&charges(&self.policy, &fits)).await
+    }
+}
+
+/// A request whose rules and keys are known, and whose charges no store has answered yet.
+#[derive(Debug)]
+pub struct Undecided {
+    policy: Arc<Policy>,
+    stores: Arc<Stores>,
+    client: Client,
+    fits: SmallVec<[Fit; 4]>,
+}
+
+impl Undecided {
+    /// Takes the charges.
+    pub async fn take(self) -> Decision {
+        let taken = self.stores.take(&charges(&self.policy, &self.fits)).await;
+        self.decided(taken)
+    }
+
+    /// Tells what [`take`](Self::take) would decide, and takes nothing.
+    pub async fn look(self) -> Decision {
+        let seen = self.stores.look(&charges(&self.policy, &self.fits)).await;
+        self.decided(seen)
+    }
+
+    /// Takes the charges now, if they are counted in memory.
+    ///
+    /// # Errors
+    ///
+    /// They are not, and have to be [taken](Self::take).
+    #[expect(
+        clippy::result_large_err,
+        reason = "a decision is as large: a box would be one more allocation for nothing"
+    )]
+    pub fn take_now(self) -> Result<Decision, Self> {
+        match self.stores.memory_alone() {
+            Some(memory) => {
+                let taken = memory.take_now(&charges(&self.policy, &self.fits));
+                Ok(self.decided(taken))
+            }
+            None => Err(self),
+        }
+    }
+
+    fn decided(self, taken: Taken) -> Decision {
+        Decision::new(self.policy, self.client, self.fits, taken)
     }
 }
 
@@ -197,7 +259,7 @@ impl Limiter<MemoryStore> {
         Self { policy: self.policy, store: Arc::new(store) }
     }
 
-    /// What [`check`](Self::check) decides, for callers without a runtime.
+    /// Decides one request, spending from every counter it concerns.
     pub fn check_now(&self, request: &Request<'_>) -> Decision {
         self.check_on_terms_now(request, &Terms::default())
     }
@@ -209,13 +271,22 @@ impl Limiter<MemoryStore> {
         Decision::new(self.policy.clone(), client, fits, taken)
     }
 
-    /// Gives everything back that an allowed request was charged, as far as it still counts. Call it at most once a decision.
-    pub fn give_back_now(&self, decision: &Decision) {
-        self.store.give_back_now(&decision.charged());
+    /// Tells what [`check_now`](Self::check_now) would decide, and spends nothing.
+    pub fn peek_now(&self, request: &Request<'_>) -> Decision {
+        let (client, fits) = self.policy.concern(request, &Terms::default());
+        let seen = self.store.look_now(&charges(&self.policy, &fits));
+        Decision::new(self.policy.clone(), client, fits, seen)
     }
 
-    /// What [`settle`](Self::settle) does, for callers without a runtime.
+    /// Makes every counter as new that this request concerns.
+    pub fn clear_now(&self, request: &Request<'_>) {
+        let (_, fits) = self.policy.concern(request, &Terms::default());
+        self.store.clear_now(&charges(&self.policy, &fits));
+    }
+
+    /// Gives back what does not count, once the answer is known. Call it at most once a decision; without an answer, not at all:
+    /// what was charged then stays charged.
     pub fn settle_now(&self, decision: &Decision, answered: Answered) {
-        self.store.give_back_now(&decision.uncounted(answered.status_code()));
+        self.store.give_back_now(&decision.uncounted(answered));
     }
 }

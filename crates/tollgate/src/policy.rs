@@ -3,6 +3,7 @@
 mod matcher;
 mod pattern;
 mod rule;
+mod sharing;
 mod terms;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 pub use matcher::{Conditions, ValueTest};
 pub use pattern::{PathPattern, Pattern, PatternError};
 pub use rule::{Cost, Count, CounterId, Mode, Override, Quotas, Rule};
+pub use sharing::{OnStoreError, Place, Sharing};
 pub use terms::{KeyTerm, Terms};
 
 use crate::{

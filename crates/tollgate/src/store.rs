@@ -1,11 +1,18 @@
 //! The counters: every charge of a request taken together, or none.
 //!
 //! [`Store`] is the contract; the [`memory`] store keeps it within one process. Whatever a store is made of, the suite in
-//! [`testing`](crate::testing) tells whether it keeps the contract too.
+//! [`testing`](crate::testing) tells whether it keeps the contract too. [`Stores`] is what a limiter counts in when instances
+//! share a store: that one, and memory for what is not shared and for when it cannot answer.
 
+mod breaker;
 pub mod memory;
+mod outage;
+mod stores;
 
 use smallvec::SmallVec;
+
+pub use outage::Health;
+pub use stores::{LOCAL_COUNTERS, StoreError, Stores};
 
 use crate::{
     algorithm::{Outcome, Verdict},
@@ -34,8 +41,48 @@ pub struct Charge<'a> {
 pub struct Taken {
     /// The store's time when it answered.
     pub at: Timestamp,
-    /// An outcome for each quota of each charge, in the order given, as it stands after the decision.
+    /// An outcome for each quota of each charge, in the order given, as it stands after the decision; of those charges that
+    /// nobody has answered, none.
     pub outcomes: Outcomes,
+    /// Who has answered which charge, if not the store all of them.
+    pub answerers: Option<Box<Answerers>>,
+}
+
+impl Taken {
+    /// All outcomes by one store.
+    pub fn new(at: Timestamp, outcomes: Outcomes) -> Self {
+        Self { at, outcomes, answerers: None }
+    }
+}
+
+/// Who has answered the charges of one request.
+#[derive(Clone, Debug, Default)]
+pub struct Answerers {
+    /// Who has answered each charge, in the order given.
+    pub of_charges: SmallVec<[Answerer; 4]>,
+    /// The time of this instance's memory when it answered.
+    pub memory_at: Timestamp,
+}
+
+/// Who has answered a charge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answerer {
+    /// The store.
+    #[default]
+    Store,
+    /// The memory of this instance, in its place.
+    Memory,
+    /// Nobody, since the request was denied for other charges and this one did not matter.
+    Unasked,
+    /// Nobody, since the store cannot answer.
+    Unreachable,
+}
+
+impl Answerer {
+    /// Whether there are outcomes.
+    pub(crate) fn has_answered(self) -> bool {
+        matches!(self, Self::Store | Self::Memory)
+    }
 }
 
 /// Outcomes in order; a few of them need no allocation.
@@ -48,6 +95,15 @@ pub struct GiveBack<'a> {
     pub charge: Charge<'a>,
     /// When it was: [`Taken::at`]. It names the windows and entries that were charged.
     pub at: Timestamp,
+    /// Who took it.
+    pub taken_by: Answerer,
+}
+
+impl<'a> GiveBack<'a> {
+    /// What a store took at this time is given back to it.
+    pub fn new(charge: Charge<'a>, at: Timestamp) -> Self {
+        Self { charge, at, taken_by: Answerer::Store }
+    }
 }
 
 /// Where counters live.

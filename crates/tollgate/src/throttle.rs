@@ -1,8 +1,10 @@
-//! Limits for any action, without a request: a mail, a report, a change to a model.
+//! Limits for any action, without a request: a mail, a report, a change to a model. Here by counters in memory, which answer at
+//! once; by those that instances share, in `shared`.
 
 mod denied;
+mod shared;
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 pub use denied::{AttemptError, Denied};
 
@@ -14,12 +16,13 @@ use crate::{
     policy::{Mode, Quotas, Rule, UnknownRule},
     quota::{Limits, LimitsError},
     store::{
-        Charge, GiveBack,
+        Answerer, Charge, GiveBack,
         memory::{DEFAULT_COUNTERS, MemoryStore},
     },
 };
 
-/// So much of something for each key. Clones count in the same store.
+/// So much of something for each key. Clones count in the same store: in memory, or in one that instances share, which has to be
+/// awaited ([`Limiter::throttle`]).
 ///
 /// ```
 /// use tollgate::throttle::Throttle;
@@ -33,13 +36,65 @@ use crate::{
 /// assert_eq!(reports.remaining("customer:43"), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Throttle {
-    store: Arc<MemoryStore>,
+#[derive(Debug)]
+pub struct Throttle<S = MemoryStore> {
+    store: Arc<S>,
     rule: String,
     quotas: Quotas,
     cost: u64,
     keeps_failures: bool,
+}
+
+impl<S> Clone for Throttle<S> {
+    fn clone(&self) -> Self {
+        let Self { store, rule, quotas, cost, keeps_failures } = self;
+        Self {
+            store: store.clone(),
+            rule: rule.clone(),
+            quotas: quotas.clone(),
+            cost: *cost,
+            keeps_failures: *keeps_failures,
+        }
+    }
+}
+
+impl<S> Throttle<S> {
+    fn of_rule(rule: &Rule, store: Arc<S>) -> Self {
+        let (name, quotas) = (rule.name.clone(), rule.quotas.clone());
+        Self { store, rule: name, quotas, cost: 1, keeps_failures: false }
+    }
+
+    /// The same, but each action takes `cost` units, 1 at least.
+    #[must_use]
+    pub fn costing(mut self, cost: u64) -> Self {
+        self.cost = cost.max(1);
+        self
+    }
+
+    /// The same, but an action that fails, panics or is cancelled stays charged.
+    #[must_use]
+    pub fn keeping_failures(mut self) -> Self {
+        self.keeps_failures = true;
+        self
+    }
+
+    fn charge<'a>(&'a self, key: &'a Key, cost: u64) -> Charge<'a> {
+        Charge { rule: &self.rule, mode: Mode::Enforce, key, quotas: &self.quotas, cost }
+    }
+
+    fn given<'a>(&'a self, admission: &'a Admission) -> GiveBack<'a> {
+        let Admission { key, cost, at, taken_by, .. } = admission;
+        GiveBack { charge: self.charge(key, *cost), at: *at, taken_by: *taken_by }
+    }
+
+    fn denied(&self, outcomes: &[Outcome]) -> Option<Denied> {
+        let denying = self.quotas.iter().zip(outcomes).filter(|(_, outcome)| outcome.verdict == Verdict::Deny);
+        // Never is longer than any time.
+        let ((_, quota), outcome) =
+            denying.max_by_key(|(_, outcome)| (outcome.retry_after.is_none(), outcome.retry_after))?;
+        let (status, retry_after) = (outcome.status, outcome.retry_after);
+        Some(Denied { rule: self.rule.clone(), limit: Some(quota.limit().to_string()), status, retry_after })
+    }
 }
 
 impl Throttle {
@@ -86,25 +141,6 @@ impl Throttle {
         Self::of_rule(rule, Arc::new(MemoryStore::new(DEFAULT_COUNTERS, clock)))
     }
 
-    pub(crate) fn of_rule(rule: &Rule, store: Arc<MemoryStore>) -> Self {
-        let (name, quotas) = (rule.name.clone(), rule.quotas.clone());
-        Self { store, rule: name, quotas, cost: 1, keeps_failures: false }
-    }
-
-    /// The same, but each action takes `cost` units, 1 at least.
-    #[must_use]
-    pub fn costing(mut self, cost: u64) -> Self {
-        self.cost = cost.max(1);
-        self
-    }
-
-    /// The same, but an action that fails, panics or is cancelled stays charged.
-    #[must_use]
-    pub fn keeping_failures(mut self) -> Self {
-        self.keeps_failures = true;
-        self
-    }
-
     /// Takes the cost of one action.
     ///
     /// # Errors
@@ -115,7 +151,10 @@ impl Throttle {
         let taken = self.store.take_now(&[self.charge(&key, self.cost)]);
         match self.denied(&taken.outcomes) {
             Some(denied) => Err(denied),
-            None => Ok(Admission { status: shown(&taken.outcomes), key, cost: self.cost, at: taken.at }),
+            None => {
+                let status = shown(&taken.outcomes);
+                Ok(Admission { status, key, cost: self.cost, at: taken.at, taken_by: Answerer::Memory })
+            }
         }
     }
 
@@ -142,7 +181,7 @@ impl Throttle {
     /// Time until the key is as new.
     pub fn reset_after(&self, key: impl Into<Key>) -> Duration {
         let seen = self.store.look_now(&[self.charge(&key.into(), 0)]);
-        seen.outcomes.iter().map(|outcome| outcome.status.reset_after).max().unwrap_or_default()
+        reset_after(&seen.outcomes)
     }
 
     /// Makes the key as new.
@@ -152,8 +191,7 @@ impl Throttle {
 
     /// Gives back what this throttle or a clone of it has taken, as far as it still counts.
     pub fn give_back(&self, admission: Admission) {
-        let Admission { key, cost, at, .. } = admission;
-        self.store.give_back_now(&[GiveBack { charge: self.charge(&key, cost), at }]);
+        self.store.give_back_now(&[self.given(&admission)]);
     }
 
     /// Runs the action if it may, and gives back what it took if it panics.
@@ -237,10 +275,9 @@ impl Throttle {
     ) -> Result<Admission, Denied> {
         let (key, deadline) = (key.into(), self.store.now() + at_most);
         loop {
-            match self.check_until(&key, deadline) {
+            match self.check(key.clone()) {
                 Ok(admission) => return Ok(admission),
-                Err(Delay::Of(span)) => sleep(span).await,
-                Err(Delay::TooLong(denied)) => return Err(denied),
+                Err(denied) => sleep(denied.sleep(self.store.now(), deadline)?).await,
             }
         }
     }
@@ -253,42 +290,17 @@ impl Throttle {
     pub fn wait_now(&self, key: impl Into<Key>, at_most: Duration) -> Result<Admission, Denied> {
         let (key, deadline) = (key.into(), self.store.now() + at_most);
         loop {
-            match self.check_until(&key, deadline) {
+            match self.check(key.clone()) {
                 Ok(admission) => return Ok(admission),
                 // What this is for: the caller has no runtime that could wait in place of his thread.
-                Err(Delay::Of(span)) => std::thread::sleep(span),
-                Err(Delay::TooLong(denied)) => return Err(denied),
+                Err(denied) => std::thread::sleep(denied.sleep(self.store.now(), deadline)?),
             }
-        }
-    }
-
-    fn check_until(&self, key: &Key, deadline: Timestamp) -> Result<Admission, Delay> {
-        let denied = match self.check(key.clone()) {
-            Ok(admission) => return Ok(admission),
-            Err(denied) => denied,
-        };
-        match denied.retry_after.filter(|span| self.store.now() + *span <= deadline) {
-            Some(span) => Err(Delay::Of(span)),
-            None => Err(Delay::TooLong(denied)),
         }
     }
 
     fn begin(&self, key: impl Into<Key>) -> Result<Attempt<'_>, Denied> {
         let admission = self.check(key)?;
-        Ok(Attempt { throttle: self, admission: Some(admission).filter(|_| !self.keeps_failures) })
-    }
-
-    fn charge<'a>(&'a self, key: &'a Key, cost: u64) -> Charge<'a> {
-        Charge { rule: &self.rule, mode: Mode::Enforce, key, quotas: &self.quotas, cost }
-    }
-
-    fn denied(&self, outcomes: &[Outcome]) -> Option<Denied> {
-        let denying = self.quotas.iter().zip(outcomes).filter(|(_, outcome)| outcome.verdict == Verdict::Deny);
-        // Never is longer than any time.
-        let ((_, quota), outcome) =
-            denying.max_by_key(|(_, outcome)| (outcome.retry_after.is_none(), outcome.retry_after))?;
-        let limit = quota.limit().to_string();
-        Some(Denied { rule: self.rule.clone(), limit, status: outcome.status, retry_after: outcome.retry_after })
+        Ok(Attempt::new(self, &self.store, admission))
     }
 }
 
@@ -318,19 +330,16 @@ impl Limiter<MemoryStore> {
     }
 }
 
-/// What to do about a denial.
-enum Delay {
-    /// To sleep for so long, and try again.
-    Of(Duration),
-    /// To give up.
-    TooLong(Denied),
-}
-
 /// The strictest of several quotas.
 fn shown(outcomes: &[Outcome]) -> Status {
     let unlimited = Status { limit: u64::MAX, remaining: u64::MAX, refill_after: None, reset_after: Duration::ZERO };
     let statuses = outcomes.iter().map(|outcome| outcome.status);
-    statuses.min_by_key(|status| (status.remaining, std::cmp::Reverse(status.reset_after))).unwrap_or(unlimited)
+    statuses.min_by_key(|status| (status.remaining, Reverse(status.reset_after))).unwrap_or(unlimited)
+}
+
+/// The last of several quotas to be as new.
+fn reset_after(outcomes: &[Outcome]) -> Duration {
+    outcomes.iter().map(|outcome| outcome.status.reset_after).max().unwrap_or_default()
 }
 
 /// A charge that was taken: how the key stands after it, and what can be [given back](Throttle::give_back).
@@ -340,6 +349,7 @@ pub struct Admission {
     key: Key,
     cost: u64,
     at: Timestamp,
+    taken_by: Answerer,
 }
 
 impl Admission {
@@ -349,23 +359,30 @@ impl Admission {
     }
 }
 
-/// An action that has begun, and is given back if it does not come to a good end.
-struct Attempt<'a> {
-    throttle: &'a Throttle,
+/// An action that has begun, and is given back if it does not come to a good end: by being dropped in memory, which needs no
+/// waiting.
+struct Attempt<'a, S = MemoryStore> {
+    throttle: &'a Throttle<S>,
+    memory: &'a MemoryStore,
     /// None: it stays charged whatever happens.
     admission: Option<Admission>,
 }
 
-impl Attempt<'_> {
+impl<'a, S> Attempt<'a, S> {
+    fn new(throttle: &'a Throttle<S>, memory: &'a MemoryStore, admission: Admission) -> Self {
+        Self { throttle, memory, admission: Some(admission).filter(|_| !throttle.keeps_failures) }
+    }
+
     fn succeeded(mut self) {
         self.admission = None;
     }
 }
 
-impl Drop for Attempt<'_> {
+impl<S> Drop for Attempt<'_, S> {
     fn drop(&mut self) {
-        if let Some(admission) = self.admission.take() {
-            self.throttle.give_back(admission);
+        let in_memory = self.admission.take_if(|admission| admission.taken_by == Answerer::Memory);
+        if let Some(admission) = in_memory {
+            self.memory.give_back_now(&[self.throttle.given(&admission)]);
         }
     }
 }

@@ -3,5 +3,6 @@
 mod actix_app;
 mod ends;
 mod rig;
+mod shared;
 mod words;
 mod workers;

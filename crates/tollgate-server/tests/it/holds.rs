@@ -176,12 +176,11 @@ fn an_idle_connection_is_closed_in_time() {
 
 #[test]
 fn a_port_in_use_is_named() {
-    use std::sync::Arc;
     use tollgate::{clock::Clock, config::Listener, limiter::Limiter, policy::Policy, store::memory::MemoryStore};
     let proxy = Setup::alone().start();
     let listener = Listener::new(proxy.address);
     let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
-    let error = tollgate_server::Server::bind(vec![listener], Arc::new(limiter)).unwrap_err();
+    let error = tollgate_server::Server::bind(vec![listener], limiter).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {}: the port is in use", proxy.address));
 }
 

@@ -114,7 +114,7 @@ impl Setup {
             limits: self.limits,
             ..Listener::new(self.address)
         };
-        let server = Server::bind(vec![listener], Arc::new(limiter)).unwrap();
+        let server = Server::bind(vec![listener], limiter).unwrap();
         let (address, stopper) = (server.addresses()[0], server.stopper());
         Proxy { address, stopper, thread: Some(thread::spawn(move || server.run())) }
     }

@@ -4,4 +4,5 @@ mod axum_app;
 mod client;
 mod parity;
 mod rig;
+mod shared;
 mod words;

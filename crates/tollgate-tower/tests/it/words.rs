@@ -156,7 +156,7 @@ async fn the_peer_can_be_somewhere_else() {
 }
 
 /// A service that is not ready at first, and must not be called before it is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Slow {
     polls: usize,
 }
@@ -179,7 +179,7 @@ impl Service<Request<()>> for Slow {
 }
 
 #[tokio::test]
-async fn a_service_that_is_no_clone_is_waited_for() {
+async fn a_service_is_not_called_before_it_is_ready() {
     let layer = RateLimitLayer::new("9/minute").expect("a limit");
     let mut service = layer.layer(Slow::default());
     let response = service.ready().await.expect("it cannot fail").call(Request::new(())).await.expect("it cannot fail");

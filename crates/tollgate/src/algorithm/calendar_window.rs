@@ -30,7 +30,7 @@ pub(super) fn give_back(
 }
 
 /// Where the window that holds `now` ends, in microseconds since the epoch.
-fn window_end(limit: &Limit, now: u64) -> u64 {
+pub(super) fn window_end(limit: &Limit, now: u64) -> u64 {
     match limit.unit() {
         Unit::Month => start_of_month(multiple_after(month_index(now), limit.n())),
         Unit::Year => start_of_month(multiple_after(month_index(now), limit.n().saturating_mul(12))),

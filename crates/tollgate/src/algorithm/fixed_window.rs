@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status, packed};
+use super::{Numbers, Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// An open window: when it ends, and how many units were used of it. Never 0.
@@ -63,6 +63,15 @@ pub(super) fn join(one: State, other: State, now: u64) -> Option<State> {
 }
 
 impl State {
+    pub(super) fn numbers(&self) -> Numbers {
+        [self.end, self.used, 0]
+    }
+
+    /// A window that ends at the latest then.
+    pub(super) fn from_numbers([end, used, _]: Numbers, latest_end: u64) -> Option<Self> {
+        (used > 0).then_some(Self { end: end.min(latest_end), used })
+    }
+
     /// Its end and what was used.
     pub(super) fn pack(&self, origin: u64) -> u128 {
         packed::join(self.end, origin, self.used)

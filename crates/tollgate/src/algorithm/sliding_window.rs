@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status, packed};
+use super::{Numbers, Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// The current window's start, and the units charged in the window before it and in it. Never 0 and 0.
@@ -68,6 +68,15 @@ pub(super) fn join(one: State, other: State, window: u64, now: u64) -> Option<St
 }
 
 impl State {
+    pub(super) fn numbers(&self) -> Numbers {
+        [self.start, self.previous, self.current]
+    }
+
+    /// Windows of which the current one has begun at the latest `now`.
+    pub(super) fn from_numbers([start, previous, current]: Numbers, now: u64) -> Option<Self> {
+        Some(Self { start: start.min(now), previous, current }).filter(Self::counts)
+    }
+
     /// Its start and both counts.
     pub(super) fn pack(&self, origin: u64) -> u128 {
         packed::join(self.start, origin, self.previous << packed::HALF_BITS | self.current)

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Status, packed};
+use super::{Numbers, Outcome, Status, packed};
 use crate::quota::Quota;
 
 /// When the bucket will be full: at `full_at` and `parts` / `amount` of a microsecond, refilled by `amount` units each
@@ -66,6 +66,14 @@ fn still_filling(state: Option<State>, now: u64) -> Option<State> {
 }
 
 impl State {
+    pub(super) fn numbers(&self) -> Numbers {
+        [self.full_at, self.parts, self.amount]
+    }
+
+    pub(super) fn from_numbers([full_at, parts, amount]: Numbers) -> Option<Self> {
+        (parts < amount).then_some(Self { full_at, parts, amount })
+    }
+
     /// When it is full; the amount is known from the quota of whoever took last.
     pub(super) fn pack(&self, origin: u64) -> u128 {
         packed::join(self.full_at, origin, self.parts)

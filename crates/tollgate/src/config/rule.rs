@@ -1,14 +1,18 @@
 //! `rules`: one rule of the file.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU64};
 
 use super::{
-    Context, answer, conditions, dialects, excerpt::quoted, mistake::Place, node::Value, proxies::header_name,
-    read::Field,
+    Context, answer, conditions, dialects,
+    excerpt::quoted,
+    mistake::Place,
+    node::Value,
+    proxies::header_name,
+    read::{Field, Fields},
 };
 use crate::{
     key::Part,
-    policy::{Cost, Count, Mode, Override, Quotas, RULE_NAME, Rule, is_rule_name},
+    policy::{self, Cost, Count, Mode, OnStoreError, Override, Quotas, RULE_NAME, Rule, Sharing, is_rule_name},
     quota::{Algorithm, Limits, MAX_AMOUNT},
     request::Source,
 };
@@ -43,10 +47,7 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
     let modes = [Mode::Enforce, Mode::Shadow].map(|mode| (mode.name(), mode));
     let mode_field = fields.optional("mode");
     let mode = mode_field.map(|field| field.one_of(&modes));
-    if let Some(store) = fields.optional("store") {
-        // There is no other yet: the word is true of every rule.
-        store.one_of(&[("memory", ())]);
-    }
+    let sharing = sharing(&mut fields, algorithm);
     let dialects = fields.optional("headers").map(dialects);
     let on_limit = fields.optional("on_limit").map(|field| answer::on_limit(field, context.surroundings));
     fields.finish();
@@ -68,11 +69,33 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
             cost: cost.unwrap_or(Some(Cost::Fixed(1)))?,
             count: count?,
             mode: mode?,
+            sharing: sharing?,
             dialects: dialects.unwrap_or_else(|| Some(context.dialects.clone()))?,
             on_limit: on_limit.flatten().unwrap_or_default().over(&context.on_limit),
         },
         place: name_field?.place(),
         limit_place: limit_field?.place(),
+    })
+}
+
+/// `store`, `on_store_error` and `lease`.
+fn sharing(fields: &mut Fields<'_>, algorithm: Option<Algorithm>) -> Option<Sharing> {
+    let place = fields.optional("store").map(|field| field.one_of(&[("memory", policy::Place::Memory)]));
+    let answers = OnStoreError::ALL.map(|answer| (answer.name(), answer));
+    let on_store_error = fields.optional("on_store_error").map(|field| field.one_of(&answers));
+    let lease_field = fields.optional("lease");
+    let lease = lease_field.map(|field| field.integer(1..=MAX_AMOUNT).and_then(NonZeroU64::new));
+    let is_leasable = |algorithm| matches!(algorithm, Algorithm::FixedWindow | Algorithm::CalendarWindow);
+    if let (Some(field), Some(algorithm)) = (lease_field, algorithm)
+        && !is_leasable(algorithm)
+    {
+        let why = format!("lease: {algorithm} has no windows to share out, expected fixed-window or calendar-window");
+        field.mistakes.at(field.place(), why);
+    }
+    Some(Sharing {
+        place: place.unwrap_or(Some(policy::Place::Shared))?,
+        on_store_error: on_store_error.unwrap_or(Some(OnStoreError::Local))?,
+        lease: lease.map_or(Some(None), |lease| lease.map(Some))?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Context, Listener, read::Field, rule::ReadRule};
 use crate::{
     key::Part,
-    policy::{Cost, Quotas, Rule},
+    policy::{Cost, OnStoreError, Place, Quotas, Rule, Sharing},
     quota::{Algorithm, Unit},
     request::{HeaderName, Protocol, Source},
 };
@@ -40,8 +40,23 @@ pub(super) fn warn(rules: &[ReadRule], field: Field<'_>, context: &Context<'_>) 
         }
         for quotas in std::iter::once(&rule.quotas).chain(rule.overrides.iter().map(|other| &other.quotas)) {
             let about = |text: &str| field.mistakes.warn(read.limit_place, format!("rule {}: {text}", rule.name));
-            warn_of_quotas(quotas, &rule.cost, about);
+            warn_of_quotas(quotas, &rule.cost, pardon(&rule.sharing, context), about);
         }
+        if rule.sharing.lease.is_some() && context.store.shared.is_none() {
+            about("a lease says nothing without a store that instances share".to_owned());
+        }
+    }
+}
+
+/// What happens to the long windows of a rule, if anything does.
+fn pardon(sharing: &Sharing, context: &Context<'_>) -> Option<&'static str> {
+    match (&context.store.shared, sharing) {
+        (Some(_), Sharing { place: Place::Shared, on_store_error: OnStoreError::Local, .. }) => Some(
+            "a window of a day or more: an outage of the store grants a fresh quota in each instance, write \
+             `on_store_error: allow` or `deny` if that is too much",
+        ),
+        (Some(_), Sharing { place: Place::Shared, .. }) => None,
+        _ => Some("a window of a day or more is counted in memory only: a restart pardons everybody"),
     }
 }
 
@@ -56,14 +71,14 @@ fn can_only_meet_tcp(rule: &Rule, context: &Context<'_>) -> bool {
     protocols.peek().is_some() && protocols.all(|protocol| protocol == Protocol::Tcp)
 }
 
-fn warn_of_quotas(quotas: &Quotas, cost: &Cost, about: impl Fn(&str)) {
+fn warn_of_quotas(quotas: &Quotas, cost: &Cost, pardon: Option<&str>, about: impl Fn(&str)) {
     for (_, quota) in quotas.iter() {
         let limit = quota.limit();
         if limit.unit() == Unit::Month && quota.algorithm() != Algorithm::CalendarWindow {
             about("a month is 30 days from first use; for months of the calendar choose calendar-window");
         }
-        if limit.window() >= DAY {
-            about("a window of a day or more is counted in memory only: a restart pardons everybody");
+        if let Some(pardon) = pardon.filter(|_| limit.window() >= DAY) {
+            about(pardon);
         }
         match cost {
             Cost::Fixed(cost) if *cost > quota.capacity() && quota.amount() > 0 => {

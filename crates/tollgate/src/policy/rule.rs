@@ -8,7 +8,7 @@ use crate::{
     client::Subnets,
     headers::{Dialects, Members},
     key::{Part, PartError, Prefixes},
-    policy::{Choice, Conditions},
+    policy::{Choice, Conditions, Sharing},
     quota::{Algorithm, Limits, LimitsError, MAX_AMOUNT, MAX_LIMITS, Quota, QuotaError},
     request::{Seen, Source},
 };
@@ -34,6 +34,8 @@ pub struct Rule {
     pub count: Count,
     /// Whether it denies or only reports.
     pub mode: Mode,
+    /// Where it counts when instances share a store.
+    pub sharing: Sharing,
     /// The header dialects that tell of it.
     pub dialects: Dialects,
     /// What a denied request is answered.
@@ -57,6 +59,7 @@ impl Rule {
             cost: Cost::Fixed(1),
             count: Count::All,
             mode: Mode::Enforce,
+            sharing: Sharing::default(),
             dialects: Dialects::default(),
             on_limit: OnLimit::default(),
         })
@@ -157,6 +160,13 @@ impl Rule {
         self
     }
 
+    /// Counts so when instances share a store.
+    #[must_use]
+    pub fn sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
+    }
+
     /// Is told of in headers of these dialects; `Retry-After` comes with every denial.
     #[must_use]
     pub fn telling(mut self, dialects: Dialects) -> Self {
@@ -171,11 +181,12 @@ impl Rule {
         self
     }
 
-    /// Makes all quotas of the rule wide if one of them is, and has all of them told by its name.
+    /// Has all quotas of the rule counted in one place, and told by its name.
     pub(crate) fn keep_together(&mut self) {
         let of_overrides = self.overrides.iter_mut().map(|other| &mut other.quotas);
         for quotas in iter::once(&mut self.quotas).chain(of_overrides) {
             quotas.members = Members::of_all(&self.name, &quotas.counted);
+            quotas.sharing = self.sharing;
         }
         let all = || iter::once(&self.quotas).chain(self.overrides.iter().map(|other| &other.quotas));
         if all().any(Quotas::are_wide) {
@@ -208,6 +219,7 @@ pub struct Quotas {
     /// What headers say of each, the same for every request.
     members: Vec<Members>,
     are_wide: bool,
+    sharing: Sharing,
 }
 
 impl Quotas {
@@ -227,7 +239,7 @@ impl Quotas {
         }
         let are_wide = !counted.iter().all(|(_, quota)| is_narrow(quota));
         let members = Members::of_all(rule, &counted);
-        Ok(Self { algorithm, counted, members, are_wide })
+        Ok(Self { algorithm, counted, members, are_wide, sharing: Sharing::default() })
     }
 
     /// The beginnings of the members in `RateLimit-Policy` and `RateLimit` of the quota at this place.
@@ -239,6 +251,17 @@ impl Quotas {
     /// counted in one place, for they can share counters.
     pub(crate) fn are_wide(&self) -> bool {
         self.are_wide
+    }
+
+    /// The same, counted where this says.
+    #[must_use]
+    pub fn shared(self, sharing: Sharing) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// Where they are counted when instances share a store.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// The algorithm of all of them.

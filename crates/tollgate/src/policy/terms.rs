@@ -46,7 +46,10 @@ pub enum KeyTerm {
 impl Terms {
     /// The quotas for a rule that fits, counted as its own are.
     pub(super) fn quotas_of(&self, rule: &Rule) -> Option<Quotas> {
-        let counted = |limits: &Limits| Quotas::new(&rule.name, limits, Some(rule.quotas.algorithm()));
+        let counted = |limits: &Limits| {
+            let quotas = Quotas::new(&rule.name, limits, Some(rule.quotas.algorithm()))?;
+            Ok(quotas.shared(rule.sharing))
+        };
         match counted(self.limits.as_ref()?) {
             Err(QuotaError::BurstWithoutBucket { .. }) => counted(&self.limits.clone()?.without_bursts()).ok(),
             quotas => quotas.ok(),

@@ -198,12 +198,12 @@ impl MemoryStore {
         let mut outcomes: Outcomes = asked.iter().map(|asked| self.look(asked, asked.cost, &mut wide, at).0).collect();
         let taken = taken(charges, &outcomes);
         self.uncharge(&asked, &taken, &mut outcomes, &mut wide, at);
-        Taken { at, outcomes }
+        Taken::new(at, outcomes)
     }
 
     /// Takes charges off again, as far as they still count.
     pub fn give_back_now(&self, given: &[GiveBack<'_>]) {
-        for GiveBack { charge, at } in given {
+        for GiveBack { charge, at, .. } in given {
             let asked = self.asked(std::slice::from_ref(charge));
             let mut wide = self.lock(&asked);
             let now = self.clock.now();
@@ -267,7 +267,7 @@ impl MemoryStore {
             if self.counters.take(counter, step, *cost, at).is_some() {
                 let mut outcomes = Outcomes::new();
                 outcomes.push(outcome);
-                return Taken { at, outcomes };
+                return Taken::new(at, outcomes);
             }
         }
         let mut wide = self.lock(asked);
@@ -283,14 +283,14 @@ impl MemoryStore {
             let taken = taken(charges, &outcomes);
             if self.take_all(asked, &steps, &taken, &mut wide, at) {
                 self.uncharge(asked, &taken, &mut outcomes, &mut wide, at);
-                return Taken { at, outcomes };
+                return Taken::new(at, outcomes);
             }
         }
         let mut outcomes: Outcomes = asked.iter().map(|asked| self.look(asked, 0, &mut wide, at).0).collect();
         for outcome in &mut outcomes {
             (outcome.verdict, outcome.retry_after) = (Verdict::Deny, Some(AFTER_RACES));
         }
-        Taken { at, outcomes }
+        Taken::new(at, outcomes)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 mod promises;
 mod sequences;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, ops::Range};
 
 use crate::{
     algorithm::{Outcome, Verdict},
@@ -36,8 +36,22 @@ pub async fn conformance<S: Store>(make: impl Fn(ManualClock) -> S) {
     for algorithm in Algorithm::ALL {
         promises::keep(algorithm, &make).await;
     }
-    sequences::equal_the_models(&make).await;
+    sequences(0..SEQUENCES, &make).await;
 }
+
+/// Tries random sequences of everything alone, one for each seed: for whoever wants more of them, or others.
+///
+/// # Panics
+///
+/// As [`conformance`] does.
+pub async fn sequences<S: Store>(seeds: Range<u64>, make: impl Fn(ManualClock) -> S) {
+    for seed in seeds {
+        sequences::equals_the_models(seed, &make).await;
+    }
+}
+
+/// Enough that every kind of step follows every other on every algorithm, and few enough for a store behind a network.
+const SEQUENCES: u64 = 100;
 
 /// Noon on 2026-02-27, a Friday two days before a month ends.
 const START: Timestamp = Timestamp::from_micros(1_772_193_600_000_000);

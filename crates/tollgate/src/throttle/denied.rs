@@ -2,13 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{algorithm::Status, headers::whole_seconds};
+use crate::{algorithm::Status, clock::Timestamp, headers::whole_seconds};
 
 /// Why an action was not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     pub(super) rule: String,
-    pub(super) limit: String,
+    /// None: its store could not answer.
+    pub(super) limit: Option<String>,
     pub(super) status: Status,
     pub(super) retry_after: Option<Duration>,
 }
@@ -28,14 +29,28 @@ impl Denied {
     pub fn status(&self) -> &Status {
         &self.status
     }
+
+    /// Whether it was not run since the store that instances share could not answer: not for what anybody did.
+    pub fn is_unavailable(&self) -> bool {
+        self.limit.is_none()
+    }
+
+    /// How long to sleep before the next try, if that comes before the deadline.
+    pub(super) fn sleep(self, now: Timestamp, deadline: Timestamp) -> Result<Duration, Self> {
+        self.retry_after.filter(|span| now + *span <= deadline).ok_or(self)
+    }
 }
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, limit, retry_after, .. } = self;
+        match limit {
+            Some(limit) => write!(f, "{rule} allows {limit}")?,
+            None => write!(f, "{rule} cannot be checked at the moment")?,
+        }
         match retry_after {
-            Some(wait) => write!(f, "{rule} allows {limit}, try again in {} s", whole_seconds(*wait)),
-            None => write!(f, "{rule} allows {limit}, which this action can never meet"),
+            Some(wait) => write!(f, ", try again in {} s", whole_seconds(*wait)),
+            None => f.write_str(", which this action can never meet"),
         }
     }
 }

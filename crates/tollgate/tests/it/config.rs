@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use tollgate::{
     config::{Config, Mistake, ProxyVersion, Severity, Surroundings, read},
+    policy::{OnStoreError, Place},
     request::Protocol,
 };
 
@@ -18,6 +19,10 @@ fn surroundings() -> Surroundings<'static> {
             _ => Err("no such file".to_owned()),
         },
         variable: &|name| (name == "HOME_NET").then(|| "192.0.2.0/24".to_owned()),
+        store_url: &|url| match url {
+            "redis://shared" => Ok(()),
+            _ => Err("expected redis://shared".to_owned()),
+        },
     }
 }
 
@@ -79,7 +84,13 @@ fn the_file_itself() {
     check("rules: []\nrules: []\n", "2:1", "rules");
     check("rules: [\n", "1:8", "the [ that opens here is not closed before the end of the file");
     check("rules: []\nuser: session\n", "2:7", "expected header:NAME, cookie:NAME or query:NAME");
-    check("rules: []\nstore: redis://localhost\n", "2:8", "expected memory");
+    check("rules: []\nstore: redis\n", "2:8", "expected memory or a URL such as redis://127.0.0.1:6379");
+    check("rules: []\nstore: redis://localhost\n", "2:8", "store: expected redis://shared");
+    check("rules: []\nstore: { url: redis://shared, timeout: 11s }\n", "2:40", "at most 10s");
+    check("rules: []\nstore: { timeout: 1s }\n", "2:8", "a store needs the key \"url\"");
+    check("rules: []\nstore: { url: redis://shared, ca: gone.pem }\n", "2:35", "no such file");
+    check("rules: []\nstore: { url: redis://shared, ca: office.txt }\n", "2:35", "holds no certificate");
+    check("rules: []\nstore: { memory: {}, timeout: 1s }\n", "2:22", "unknown key \"timeout\"");
     check("rules: []\nstore: { memory: { counters: 0 } }\n", "2:30", "expected a whole number from 1");
     check("rules: []\nheaders: [ietf, x-ratelimits]\n", "2:17", "did you mean \"x-ratelimit\"?");
     check("rules: []\nheaders: [x-ratelimit, x-ratelimit-delta]\n", "2:10", "two meanings");
@@ -329,7 +340,9 @@ fn rules() {
     check_rule("count: { status: 401 }, mode: shadow", 31, "cannot count by status");
     check_rule("mode: shadows", 7, "did you mean \"shadow\"?");
     check_rule("store: redis", 8, "expected memory");
-    check_rule("lease: 100", 1, "unknown key \"lease\"");
+    check_rule("on_store_error: fail", 17, "expected one of local, allow, deny");
+    check_rule("lease: 0", 8, "expected a whole number from 1");
+    check_rule("algorithm: token-bucket, lease: 100", 33, "lease: token-bucket has no windows to share out");
     check("rules: [ { name: a, limit: 1/s, by: user } ]", "1:37", "expected `user:`");
 }
 
@@ -471,4 +484,27 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_store_that_instances_share_is_understood() {
+    let (config, warnings) = understood(
+        "store: redis://shared\nrules:\n- { name: a, limit: 5/minute, lease: 100, on_store_error: deny }\n\
+         - { name: b, limit: 5/minute, store: memory }\n",
+    );
+    assert_eq!(warnings, []);
+    let shared = config.store.shared.expect("the file names one");
+    assert_eq!((shared.url.as_str(), shared.timeout.as_millis(), shared.ca), ("redis://shared", 100, None));
+    assert_eq!(config.store.counters, 100_000);
+    let [a, b] = config.policy.rules() else { panic!("there are two rules") };
+    assert_eq!((a.sharing.lease.map(u64::from), a.sharing.on_store_error), (Some(100), OnStoreError::Deny));
+    assert_eq!((a.quotas.sharing(), b.sharing.place), (a.sharing, Place::Memory));
+
+    let shared = "store: { url: redis://shared, timeout: 250ms }\nrules:\n- { name: a, limit: 5/day";
+    let about = |rest: &str| said(&format!("{shared}{rest}}}\n"));
+    assert!(about("")[0].contains("an outage of the store grants a fresh quota in each instance"), "{:?}", about(""));
+    assert_eq!(about(", on_store_error: allow"), [""; 0]);
+    assert!(about(", store: memory")[0].contains("counted in memory only"), "{:?}", about(", store: memory"));
+    let lease = said("rules:\n- { name: a, limit: 5/minute, lease: 2 }\n");
+    assert!(lease[0].contains("a lease says nothing without a store that instances share"), "{lease:?}");
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tollgate::{
     clock::{ManualClock, Timestamp},
-    limiter::Limiter,
+    limiter::{Answered, Limiter},
     policy::{Policy, Rule},
     quota::Limits,
     request::Request,
@@ -160,7 +160,7 @@ fn a_rules_counters_are_those_of_its_requests() {
     let decision = limiter.check_now(&request);
     let remaining: Vec<_> = decision.counted().map(|counted| counted.status().remaining).collect();
     assert_eq!(remaining, [4, 5]);
-    limiter.give_back_now(&decision);
+    limiter.settle_now(&decision, Answered::Uncounted);
     assert_eq!(logins.remaining(client), 5);
     assert_eq!(
         limiter.throttle("logins").unwrap_err().to_string(),

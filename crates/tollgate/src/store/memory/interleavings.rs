@@ -50,7 +50,7 @@ impl Stage {
 
     fn give_back(&self, key: &str, cost: u64) {
         let (key, at) = (Key::of([key]), START);
-        let given: Vec<_> = self.charges(&key, cost).into_iter().map(|charge| GiveBack { charge, at }).collect();
+        let given: Vec<_> = self.charges(&key, cost).into_iter().map(|charge| GiveBack::new(charge, at)).collect();
         self.store.give_back_now(&given);
     }
 

@@ -92,11 +92,11 @@ async fn gives_back<S: Store>(algorithm: Algorithm, stage: Stage<S>) {
     let taken_second = stage.take(&[second]).await;
     stage.same("what is left after 2 and 3", &remaining(&taken_second.outcomes), &vec![0, 4]);
 
-    stage.give_back(&[GiveBack { charge: second, at: taken_second.at }]).await;
+    stage.give_back(&[GiveBack::new(second, taken_second.at)]).await;
     let left = stage.look(&[rule.charge(0, &key, 0)]).await;
     stage.same("what is left once 3 are given back", &remaining(&left.outcomes), &vec![3, 7]);
 
-    stage.give_back(&[GiveBack { charge: first, at: taken_first.at }]).await;
+    stage.give_back(&[GiveBack::new(first, taken_first.at)]).await;
     let left = stage.look(&[rule.charge(0, &key, 0)]).await;
     stage.same("what is left once all is given back", &remaining(&left.outcomes), &vec![5, 9]);
     let resets: Vec<Duration> = left.outcomes.iter().map(|outcome| outcome.status.reset_after).collect();
@@ -110,7 +110,7 @@ async fn gives_back_nothing_after_it_has_gone<S: Store>(algorithm: Algorithm, st
     let taken = stage.take(&[charge]).await;
     stage.clock.advance(taken.outcomes[0].status.reset_after);
     stage.take(&[charge]).await;
-    stage.give_back(&[GiveBack { charge, at: taken.at }]).await;
+    stage.give_back(&[GiveBack::new(charge, taken.at)]).await;
     let left = stage.look(&[rule.charge(0, &key, 0)]).await;
     stage.same("what is left of the next window", &remaining(&left.outcomes), &vec![2]);
 }
