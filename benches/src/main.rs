@@ -6,6 +6,7 @@
 //! cargo run --release -p benches -- instructions               # instructions a decision, beside governor; needs valgrind
 //! cargo run --release -p benches -- middleware                 # an axum route beside tower_governor and axum-governor
 //! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
+//! cargo run --release -p benches -- redis                      # decisions in Redis beside one EVALSHA for each; needs redis-server
 //! cargo run --release -p benches -- tcp                        # TCP beside HAProxy and bare copying; needs haproxy
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
@@ -13,6 +14,7 @@
 mod decisions;
 mod middleware;
 mod proxy;
+mod redis;
 mod replay;
 mod tcp;
 
@@ -33,10 +35,13 @@ fn main() -> anyhow::Result<()> {
         ["instructions", "--part", contestant, case, rounds] => instructions::run_part(contestant, case, rounds),
         ["middleware"] => middleware::run(),
         ["proxy"] => proxy::run(),
+        ["redis"] => redis::run(),
         ["replay"] => replay::run(),
         ["tcp"] => tcp::run(),
         ["tcp", "--bare", port, upstream] => tcp::run_bare(port, upstream),
-        _ => bail!("expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, replay, tcp"),
+        _ => bail!(
+            "expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, redis, replay, tcp"
+        ),
     }
 }
 

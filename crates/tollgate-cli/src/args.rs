@@ -5,7 +5,12 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use http::{HeaderName, HeaderValue, Method, Uri};
-use tollgate::{config::Upstream, key::Part, quota::Limits};
+use tollgate::{
+    config::{StoreConfig, Upstream},
+    key::Part,
+    quota::Limits,
+};
+use tollgate_redis::StoreUrl;
 
 use crate::load::{self, Rate};
 
@@ -61,6 +66,10 @@ pub(crate) struct Serve {
     /// whatever they carry, to tcp://HOST:PORT
     #[arg(long, value_name = "URL|:PORT", value_parser = upstream)]
     pub(crate) upstream: Option<Upstream>,
+
+    /// Where to count, in place of what the file says: memory, or a store that instances share, such as redis://HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = store)]
+    pub(crate) store: Option<StoreConfig>,
 
     /// How to write the log, which goes to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Human)]
@@ -166,4 +175,14 @@ fn upstream(text: &str) -> Result<Upstream, String> {
     let at_port = |start, scheme| text.strip_prefix(start).map(|port| format!("{scheme}127.0.0.1:{port}"));
     let on_loopback = at_port(":", "http://").or_else(|| at_port("tcp://:", "tcp://"));
     on_loopback.as_deref().unwrap_or(text).parse().map_err(|error: tollgate::config::UpstreamError| error.to_string())
+}
+
+fn store(text: &str) -> Result<StoreConfig, String> {
+    match text {
+        "memory" => Ok(StoreConfig::default()),
+        url => match url.parse::<StoreUrl>() {
+            Ok(_) => Ok(StoreConfig::at(url.to_owned())),
+            Err(error) => Err(error.to_string()),
+        },
+    }
 }

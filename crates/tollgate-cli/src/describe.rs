@@ -5,12 +5,13 @@ use std::fmt::{Display, Write as _};
 use serde_json::json;
 use tollgate::{
     answer::OnLimit,
-    config::{Config, Listener},
+    config::{Config, Listener, SharedStore},
     headers::Dialects,
-    policy::{Conditions, Cost, Count, Mode, Policy, Quotas, Rule, ValueTest},
+    policy::{Conditions, Cost, Count, Mode, OnStoreError, Place, Policy, Quotas, Rule, Sharing, ValueTest},
     quota::{Algorithm, Limit, Quota},
     request::Source,
 };
+use tollgate_redis::StoreUrl;
 
 /// `3 rules, 1 of them in shadow`
 pub(crate) fn count_of_rules(policy: &Policy) -> String {
@@ -43,7 +44,19 @@ pub(crate) fn surroundings(config: &Config) -> String {
     for except in config.policy.except() {
         line("spares", conditions(except));
     }
-    line("counts", format!("in memory, {} counters", config.counters));
+    let counters = config.store.counters;
+    line(
+        "counts",
+        match &config.store.shared {
+            None => format!("in memory, {counters} counters"),
+            Some(shared) => {
+                let (url, timeout) = (shared_url(shared), shared.timeout.as_millis());
+                format!(
+                    "in {url}, asked for {timeout} ms at most; while it does not answer, in memory, {counters} counters"
+                )
+            }
+        },
+    );
     text
 }
 
@@ -92,10 +105,31 @@ pub(crate) fn rule(rule: &Rule) -> String {
     if rule.dialects != Dialects::default() {
         line("headers", &rule.dialects);
     }
+    if let Some(sharing) = sharing(&rule.sharing) {
+        line("store", &sharing);
+    }
     if rule.mode == Mode::Shadow {
         line("shadow", &"it reports what it would deny, and denies nothing");
     }
     text
+}
+
+/// Without user and password.
+fn shared_url(shared: &SharedStore) -> String {
+    shared.url.parse::<StoreUrl>().map_or_else(|_| "a store".to_owned(), |url| url.to_string())
+}
+
+/// What is particular about where a rule counts.
+fn sharing(sharing: &Sharing) -> Option<String> {
+    let mut said = Vec::new();
+    said.extend((sharing.place == Place::Memory).then(|| "in the memory of each instance".to_owned()));
+    said.extend(sharing.lease.map(|lease| format!("in shares of {lease} for each instance")));
+    said.extend(match sharing.on_store_error {
+        OnStoreError::Local => None,
+        OnStoreError::Allow => Some("left out while it does not answer".to_owned()),
+        OnStoreError::Deny => Some("everything denied while it does not answer".to_owned()),
+    });
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// The cost as a policy file writes it.

@@ -8,6 +8,7 @@ mod log;
 mod policy_file;
 mod replay;
 mod serve;
+mod shared_store;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tollgate::config::{self, Config, Mistake, Severity, Surroundings};
+use tollgate_redis::StoreUrl;
 
 use crate::Failure;
 
@@ -59,7 +60,9 @@ pub(crate) fn read(path: &Path) -> Result<Result<Loaded, Mistaken>, Failure> {
         }
         read_file(&beside)
     };
-    let surroundings = Surroundings { file: &named_file, variable: &|name| std::env::var(name).ok() };
+    let store_url = |url: &str| url.parse::<StoreUrl>().map(|_| ()).map_err(|error| error.to_string());
+    let surroundings =
+        Surroundings { file: &named_file, variable: &|name| std::env::var(name).ok(), store_url: &store_url };
     Ok(match config::read(&source.text, &surroundings) {
         Ok((config, warnings)) => Ok(Loaded { config, warnings, source }),
         Err(mistakes) => {

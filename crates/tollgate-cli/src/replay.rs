@@ -14,7 +14,7 @@ use tollgate::{
     algorithm::Verdict,
     clock::{Clock, ManualClock, Timestamp},
     limiter::{Answered, Limiter},
-    store::memory::MemoryStore,
+    store::memory::{DEFAULT_COUNTERS, MemoryStore},
     tally::Tally,
 };
 
@@ -37,7 +37,9 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
         eprintln!("{}\n", source.show(warning));
     }
     let hand = ManualClock::default();
-    let store = MemoryStore::try_new(config.counters, hand.clone().into()).map_err(anyhow::Error::from)?;
+    // Whatever instances share, one replay sees all requests.
+    let counters = config.store.counters.max(DEFAULT_COUNTERS);
+    let store = MemoryStore::try_new(counters, hand.clone().into()).map_err(anyhow::Error::from)?;
     let limiter = Limiter::new(config.policy, store);
     let requests = open(&replay.requests)?;
     let name = replay.requests.display().to_string();

@@ -1,15 +1,13 @@
 //! `tollgate serve`: a policy from a file or from flags, and the server that keeps it.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path};
 
 use tollgate::{
-    clock::Clock,
-    config::{Config, Listener, NO_UPSTREAM},
+    config::{Config, Listener, NO_UPSTREAM, StoreConfig},
     key::Part,
     limiter::Limiter,
     policy::{Policy, Rule},
     quota::Limits,
-    store::memory::{DEFAULT_COUNTERS, MemoryStore},
 };
 use tollgate_server::Server;
 use tracing::{info, warn};
@@ -19,6 +17,7 @@ use crate::{
     args::{LogFormat, Serve},
     describe, log,
     policy_file::{self, Loaded},
+    shared_store,
 };
 
 const DEFAULT_FILE: &str = "tollgate.yaml";
@@ -43,17 +42,16 @@ fn start(serve: &Serve) -> Result<Server, Failure> {
 
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
     info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
-    let counters = config.counters;
-    let store = MemoryStore::try_new(counters, Clock::system()).map_err(anyhow::Error::from)?;
-    let megabytes = store.bytes().div_ceil(1_000_000);
-    info!(counters, megabytes, "store memory, {counters} counters in {megabytes} MB");
+    if let Some(store) = &serve.store {
+        config.store = store.clone();
+    }
+    let stores = shared_store::open(&config.store)?;
     for warning in warnings {
         warn!("{warning}");
     }
     make_room_for_connections(&config.listeners);
 
-    let limiter = Arc::new(Limiter::new(config.policy, store));
-    Ok(Server::bind(config.listeners, limiter).map_err(anyhow::Error::from)?)
+    Ok(Server::bind(config.listeners, Limiter::new(config.policy, stores)).map_err(anyhow::Error::from)?)
 }
 
 /// Each connection takes a file descriptor, and another towards the upstream; systems start programs with far fewer than
@@ -92,7 +90,7 @@ fn from_flags(limits: &Limits, by: &[Part]) -> Result<Config, Failure> {
         rule.by = by.to_vec();
     }
     let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule]).map_err(|error| wrong(&error))?;
-    Ok(Config { listeners: vec![Listener::new(DEFAULT_ADDRESS)], policy, counters: DEFAULT_COUNTERS })
+    Ok(Config { listeners: vec![Listener::new(DEFAULT_ADDRESS)], policy, store: StoreConfig::default() })
 }
 
 /// Lets `--listen` and `--upstream` have their way with the one listener there is, or make it.

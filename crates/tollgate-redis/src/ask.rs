@@ -1,0 +1,141 @@
+//! What one request asks of the store, with nothing borrowed, so that it can wait in a queue.
+
+use smallvec::SmallVec;
+use tollgate::{
+    clock::Timestamp,
+    policy::{Mode, Quotas},
+    quota::{Algorithm, Quota, Unit},
+    store::{Charge, Taken},
+};
+
+/// What to do with charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Take,
+    Look,
+    /// They were made at this time.
+    GiveBack(Timestamp),
+    Clear,
+    /// One charge of a window: as much as the lease says or is left, if the cost is.
+    Lease,
+}
+
+/// One request's charges.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) verb: Verb,
+    /// In the order of the charges and their quotas.
+    pub(crate) counters: Counters,
+}
+
+/// What the server answers to one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) taken: Taken,
+    /// How much a lease is.
+    pub(crate) leased: u64,
+}
+
+/// One counter and what is to be taken from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Counter {
+    pub(crate) key: Vec<u8>,
+    pub(crate) quota: Quota,
+    pub(crate) cost: u64,
+    /// How much of the window is taken at once, or 0.
+    pub(crate) lease: u64,
+    /// All enforced charges of a request are in the group 0, each of a rule in shadow in one of its own.
+    pub(crate) group: u16,
+}
+
+/// The counters of one request.
+pub(crate) type Counters = SmallVec<[Counter; 2]>;
+
+impl Counter {
+    /// What of its key decides in which slot of a Cluster it is: `cluster-spec`, "Hash tags".
+    pub(crate) fn tag(&self) -> &[u8] {
+        let braces = self.key.iter().position(|byte| *byte == b'{');
+        let inside = braces.and_then(|open| self.key[open + 1..].split(|byte| *byte == b'}').next());
+        inside.filter(|tag| !tag.is_empty()).unwrap_or(&self.key)
+    }
+}
+
+/// The counters of these charges.
+pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
+    let mut counters = Counters::new();
+    let mut shadows = 0;
+    for charge in charges {
+        let group = match charge.mode {
+            Mode::Enforce => 0,
+            Mode::Shadow => {
+                shadows += 1;
+                shadows
+            }
+        };
+        for (place, (_, quota)) in charge.quotas.iter().enumerate() {
+            let key = key(prefix, charge, place, quota);
+            counters.push(Counter { key, quota: *quota, cost: charge.cost, lease: lease(charge, quota), group });
+        }
+    }
+    counters
+}
+
+/// Rules in shadow have nothing to gain: they are asked about with the request.
+fn lease(charge: &Charge<'_>, quota: &Quota) -> u64 {
+    match (charge.mode, quota.algorithm()) {
+        (Mode::Enforce, Algorithm::FixedWindow | Algorithm::CalendarWindow) => {
+            charge.quotas.sharing().lease.map_or(0, |lease| lease.get().max(charge.cost))
+        }
+        _ => 0,
+    }
+}
+
+/// `PREFIX:{KEY}:RULE:ALGORITHM/WINDOW`, with `/2`, `/3`, … behind it for the second, third, … quota of a rule with one window.
+///
+/// What is in the braces decides in which slot of a Cluster a key is, so that all counters of one client are in one. What stands behind
+/// the rule makes a counter begin anew that counts otherwise or in other windows, as in memory.
+fn key(prefix: &str, charge: &Charge<'_>, place: usize, quota: &Quota) -> Vec<u8> {
+    let of_rule = charge.rule.as_bytes();
+    let mut key = Vec::with_capacity(prefix.len() + charge.key.as_bytes().len() + of_rule.len() + 32);
+    for part in [prefix.as_bytes(), b":{", charge.key.as_bytes(), b"}:", of_rule, b":"] {
+        key.extend_from_slice(part);
+    }
+    key.extend_from_slice(quota.algorithm().name().as_bytes());
+    key.push(b'/');
+    push_window(&mut key, quota);
+    match equal_before(charge.quotas, place, quota) {
+        0 => {}
+        n => {
+            key.push(b'/');
+            push_number(&mut key, n + 1);
+        }
+    }
+    key
+}
+
+fn push_window(key: &mut Vec<u8>, quota: &Quota) {
+    const UNITS: [(u64, &[u8]); 5] = [(86_400_000, b"d"), (3_600_000, b"h"), (60_000, b"m"), (1_000, b"s"), (1, b"ms")];
+    let limit = quota.limit();
+    let (number, unit): (u64, &[u8]) = match (quota.algorithm(), limit.unit()) {
+        // Of the calendar, where 30 days are no month and a week has a beginning.
+        (Algorithm::CalendarWindow, unit @ (Unit::Week | Unit::Month | Unit::Year)) => {
+            (limit.n(), unit.name().as_bytes())
+        }
+        _ => {
+            let millis = u64::try_from(limit.window().as_millis()).unwrap_or(u64::MAX);
+            let whole = UNITS.iter().find(|(of_unit, _)| millis % of_unit == 0);
+            whole.map_or((millis, b"ms"), |(of_unit, unit)| (millis / of_unit, unit))
+        }
+    };
+    push_number(key, number);
+    key.extend_from_slice(unit);
+}
+
+fn push_number(key: &mut Vec<u8>, number: impl itoa::Integer) {
+    key.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// How many quotas of the rule before this one have the same window.
+fn equal_before(quotas: &Quotas, place: usize, quota: &Quota) -> usize {
+    quotas.iter().take(place).filter(|(_, other)| other.limit().window() == quota.limit().window()).count()
+}

@@ -1,0 +1,128 @@
+-- Runs the program: the last part of every script. See `decide.lua`.
+
+local TAKE, TAKE_SHADOW, LOOK, LOOK_SHADOW, GIVE_BACK, CLEAR, LEASE = 1, 2, 3, 4, 5, 6, 7
+
+local kinds, n_kinds, at = {}, 0, 1
+local packed_kinds = ARGV[2]
+while at <= #packed_kinds do
+  local algorithm, amount, limit, window, cost, p, q, r, s
+  algorithm, amount, limit, window, cost, p, q, r, s, at = unpack_binary('<Bdddddddd', packed_kinds, at)
+  n_kinds = n_kinds + 1
+  kinds[n_kinds] = {
+    algorithm = algorithms[algorithm], amount = amount, limit = limit, window = window, cost = cost,
+    p = p, q = q, r = r, s = s,
+  }
+end
+
+local n_keys = #KEYS
+-- What is no string, such as a log, is nothing here.
+local values = call('MGET', unpack(KEYS))
+-- What the keys held is part of the answer, so counters that are cleared and come again are read as nothing.
+local counters, cleared, changed, n_changed = {}, {}, {}, 0
+
+local function open(k, kind)
+  local counter = kind.algorithm.read(not cleared[k] and values[k], kind, KEYS[k])
+  counters[k] = counter
+  return counter
+end
+
+-- Charges one counter, gives it back, or leases of it.
+local function change(k, counter, kind)
+  if not counter.changed then
+    counter.changed = kind.algorithm
+    n_changed = n_changed + 1
+    changed[n_changed] = k
+  end
+end
+
+local verdicts, n_verdicts, passes = {}, 0, false
+local program = ARGV[3]
+local length = #program
+at = 1
+while at <= length do
+  local step, n
+  step, n, at = unpack_binary('<BI2', program, at)
+  if step < GIVE_BACK then
+    local first, fits, logs = at, true, false
+    local k, kind, counter
+    for _ = 1, n do
+      local q
+      k, q, at = unpack_binary('<I2I2', program, at)
+      kind = kinds[q]
+      counter = counters[k] or open(k, kind)
+      logs = logs or kind.algorithm.tell
+      fits = (kind.cost == 0 or kind.algorithm.fits(counter, kind)) and fits
+    end
+    if step == TAKE or step == LOOK then
+      passes = fits
+    end
+    n_verdicts = n_verdicts + 1
+    verdicts[n_verdicts] = fits and '1' or '0'
+    -- A rule in shadow is charged by itself, if the request passes.
+    local counts = passes and fits
+    local is_charged = counts and step <= TAKE_SHADOW
+    if n == 1 and not logs then
+      if is_charged and kind.cost > 0 then
+        kind.algorithm.charge(counter, kind)
+        change(k, counter, kind)
+      end
+    elseif logs or is_charged then
+      at = first
+      for _ = 1, n do
+        local q
+        k, q, at = unpack_binary('<I2I2', program, at)
+        kind, counter = kinds[q], counters[k]
+        if kind.algorithm.tell then
+          kind.algorithm.tell(counter, kind, counts)
+        end
+        if is_charged and kind.cost > 0 then
+          kind.algorithm.charge(counter, kind)
+          change(k, counter, kind)
+        end
+      end
+    end
+  else
+    local given_at
+    if step == GIVE_BACK then
+      given_at, at = unpack_binary('<d', program, at)
+    end
+    for _ = 1, n do
+      local k, q
+      k, q, at = unpack_binary('<I2I2', program, at)
+      local kind = kinds[q]
+      if step == CLEAR then
+        call('DEL', KEYS[k])
+        counters[k], cleared[k] = nil, true
+      elseif step == GIVE_BACK then
+        local counter = counters[k] or open(k, kind)
+        kind.algorithm.give_back(counter, kind, given_at)
+        change(k, counter, kind)
+      else
+        local counter = counters[k] or open(k, kind)
+        local leased = kind.algorithm.lease(counter, kind)
+        n_verdicts = n_verdicts + 1
+        verdicts[n_verdicts] = leased and '1' or '0'
+        if leased then
+          change(k, counter, kind)
+        end
+      end
+    end
+  end
+end
+
+for i = 1, n_changed do
+  local k = changed[i]
+  local counter = counters[k]
+  -- What was cleared after it changed is no more.
+  if counter and counter.changed then
+    counter.changed.write(counter, KEYS[k])
+    counter.changed = false
+  end
+end
+
+values[n_keys + 1] = now
+values[n_keys + 2] = table.concat(verdicts)
+for i = 1, #told do
+  values[n_keys + 2 + i] = told[i]
+end
+return values

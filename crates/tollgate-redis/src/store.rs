@@ -1,0 +1,190 @@
+//! The store: charges in, what the servers say out, or within the time that a decision waits the reason why not.
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use smallvec::SmallVec;
+use tokio::runtime;
+use tollgate::{
+    clock::Clock,
+    key::Key,
+    policy::{Mode, Quotas},
+    quota::{Algorithm, Limits},
+    store::{Charge, GiveBack, Outcomes, Store, Taken},
+};
+
+use crate::{
+    Settings,
+    ask::{Answer, Ask, Counters, Verb, counters},
+    denials::{Denials, by_charge},
+    error::RedisError,
+    leases::Leases,
+    queue::Queue,
+};
+
+/// Counters in Redis or Valkey. Clones are the same store.
+///
+/// It connects by itself, and again whenever it has to; a server that is away makes decisions fail, after the time that they wait at
+/// most, and nothing else. [`Stores`](tollgate::store::Stores) says what holds then.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    pub(crate) settings: Arc<Settings>,
+    /// For what is answered here.
+    pub(crate) clock: Clock,
+    queue: Queue,
+    denials: Arc<Denials>,
+    pub(crate) leases: Arc<Leases>,
+}
+
+impl RedisStore {
+    /// A store whose connection is served by the current runtime, for as long as the store or a clone of it is there.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect(settings: Settings) -> Self {
+        let (store, queue) = Self::with_queue(settings);
+        tokio::spawn(queue);
+        store
+    }
+
+    /// A store whose connection is served by a thread of its own: for those who have several runtimes, or a busy one. Whoever waits for
+    /// a decision still needs one of tokio's.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub fn on_thread(settings: Settings) -> io::Result<Self> {
+        let (store, queue) = Self::with_queue(settings);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("store".to_owned()).spawn(move || runtime.block_on(queue))?;
+        Ok(store)
+    }
+
+    /// Whether the servers answer: asked again and again for a second, or for as long as a decision waits if that is longer.
+    ///
+    /// # Errors
+    ///
+    /// Why they did not the last time.
+    pub async fn probe(&self) -> Result<(), RedisError> {
+        let mut answer = Err(RedisError::TimedOut);
+        let asking = async {
+            loop {
+                answer = self.probe_once().await;
+                if answer.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(PROBE_AGAIN_AFTER).await;
+            }
+        };
+        // An error is told by the last answer.
+        let _ = tokio::time::timeout(self.settings.timeout.max(PROBE_AT_LEAST), asking).await;
+        answer
+    }
+
+    /// The same for callers without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Why they did not the last time.
+    pub fn probe_now(&self) -> Result<(), RedisError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| RedisError::Disconnected(error.to_string()))?.block_on(self.probe())
+    }
+
+    /// Forgets the denials that it has in mind, as when the rules have changed.
+    pub fn forget_denials(&self) {
+        self.denials.forget_all();
+    }
+
+    fn with_queue(settings: Settings) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let settings = Arc::new(settings);
+        let (queue, served) = Queue::new(settings.clone());
+        let clock = settings.clock.clone().unwrap_or_default();
+        let (denials, leases) = Default::default();
+        (Self { settings, clock, queue, denials, leases }, served)
+    }
+
+    async fn probe_once(&self) -> Result<(), RedisError> {
+        let Ok(quotas) = Quotas::new("probe", &Limits::per_second(1), Some(Algorithm::FixedWindow)) else {
+            return Ok(());
+        };
+        let charge = Charge { rule: "probe", mode: Mode::Enforce, key: &Key::default(), quotas: &quotas, cost: 0 };
+        self.in_time(self.ask(Verb::Look, self.counters(&[charge]))).await.map(|_| ())
+    }
+
+    fn counters(&self, charges: &[Charge<'_>]) -> Counters {
+        counters(&self.settings.url.prefix, charges)
+    }
+
+    /// What the servers say, however long it takes.
+    pub(crate) async fn ask(&self, verb: Verb, counters: Counters) -> Result<Answer, RedisError> {
+        if counters.is_empty() {
+            return Ok(Answer { taken: Taken::new(self.clock.now(), Outcomes::new()), leased: 0 });
+        }
+        self.queue.ask(Ask { verb, counters }).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+        tokio::time::timeout(self.settings.timeout, answer).await.unwrap_or(Err(RedisError::TimedOut))
+    }
+
+    /// What is to be given back of one charge: into the lease that it was spent of, or to the server.
+    fn not_of_a_lease(&self, given: &GiveBack<'_>) -> Counters {
+        let mut counters = self.counters(&[given.charge]);
+        self.denials.forget(&counters);
+        counters.retain(|counter| counter.lease == 0 || !self.leases.give_back(counter, given.at));
+        counters
+    }
+}
+
+const PROBE_AT_LEAST: Duration = Duration::from_secs(1);
+const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+impl Store for RedisStore {
+    type Error = RedisError;
+
+    async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
+        let (counters, asked_at) = (self.counters(charges), self.clock.now());
+        let keeps_denials = self.settings.url.keeps_denials;
+        if keeps_denials && let Some(answer) = self.denials.answer(charges, &counters, asked_at) {
+            return Ok(answer);
+        }
+        let parts: SmallVec<[_; 4]> = by_charge(charges, &counters).collect();
+        let taken = self.in_time(self.take_all(&parts)).await;
+        match &taken {
+            Ok(taken) if keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
+            Ok(_) => {}
+            Err(_) => self.denials.forget_all(),
+        }
+        taken
+    }
+
+    async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
+        let counters = self.counters(charges);
+        let parts: SmallVec<[_; 4]> = by_charge(charges, &counters).collect();
+        self.in_time(self.look_everywhere(&parts)).await
+    }
+
+    async fn give_back(&self, given: &[GiveBack<'_>]) -> Result<(), RedisError> {
+        self.in_time(async {
+            for given in given {
+                self.ask(Verb::GiveBack(given.at), self.not_of_a_lease(given)).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clear(&self, charges: &[Charge<'_>]) -> Result<(), RedisError> {
+        self.in_time(async {
+            for charge in charges {
+                let counters = self.counters(std::slice::from_ref(charge));
+                counters.iter().for_each(|counter| self.leases.forget(&counter.key));
+                self.ask(Verb::Clear, counters.clone()).await?;
+                self.denials.forget(&counters);
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,287 @@
+//! How a request's charges are taken, all or none: leases are spent here, what is in one place is one call, and what is in several places of
+//! a Cluster is looked at first, then taken in each, and given back where one of them denies after all.
+//!
+//! A request that comes to its end half-way, because the process does, leaves charged what it was charged for until then: until the windows
+//! of these counters end, they deny too early by so much. They never admit too much.
+
+use std::sync::Arc;
+
+use futures_util::future::{join_all, try_join, try_join_all};
+use smallvec::SmallVec;
+use tollgate::{
+    algorithm::Verdict,
+    clock::Timestamp,
+    policy::Mode,
+    store::{Charge, Outcomes, Taken, passes},
+};
+
+use crate::{
+    RedisStore,
+    ask::{Answer, Counter, Counters, Verb},
+    error::RedisError,
+    leases::{Lease, Spent},
+    url::Servers,
+};
+
+/// A charge of a request and its counters.
+type Part<'a, 'b> = (&'a Charge<'b>, &'a [Counter]);
+type Parts<'a, 'b> = SmallVec<[Part<'a, 'b>; 4]>;
+
+impl RedisStore {
+    /// Takes everything or nothing.
+    pub(crate) async fn take_all(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
+        let is_leased = |part: &Part<'_, '_>| part.1.iter().any(|counter| counter.lease > 0);
+        let (leased, rest): (Parts<'_, '_>, Parts<'_, '_>) = parts.iter().copied().partition(is_leased);
+        if leased.is_empty() {
+            return self.take_everywhere(parts).await;
+        }
+        let mut spending = Spending::default();
+        for counter in leased.iter().flat_map(|(_, counters)| *counters) {
+            match self.spend(counter).await? {
+                Some((lease, spent)) => spending.0.push((lease, spent, counter.cost)),
+                // What is left is too little to be leased, and perhaps enough for this request.
+                None => {
+                    drop(spending);
+                    return self.take_everywhere(parts).await;
+                }
+            }
+        }
+        let taken = match rest.is_empty() {
+            true => Taken::new(spending.at().unwrap_or_else(|| self.clock.now()), Outcomes::new()),
+            false => self.take_everywhere(&rest).await?,
+        };
+        let charges: SmallVec<[Charge<'_>; 4]> = rest.iter().map(|(charge, _)| **charge).collect();
+        let is_taken = passes(&charges, &taken.outcomes);
+        let spent = if is_taken { spending.keep() } else { spending.undo() };
+        let (mut spent, mut others, mut outcomes) = (spent.into_iter(), taken.outcomes.into_iter(), Outcomes::new());
+        for part in parts {
+            let of_part = if is_leased(part) { &mut spent } else { &mut others };
+            outcomes.extend(of_part.take(part.1.len()));
+        }
+        Ok(Taken::new(taken.at, outcomes))
+    }
+
+    /// Spends of a lease, for which somebody makes a trip if there is not enough. None: there is too little left.
+    async fn spend(&self, counter: &Counter) -> Result<Option<(Arc<Lease>, Spent)>, RedisError> {
+        let lease = self.leases.of(&counter.key);
+        let spend = || lease.spend(&counter.quota, counter.cost, self.clock.now()).map(|spent| (lease.clone(), spent));
+        if let Some(spent) = spend() {
+            return Ok(Some(spent));
+        }
+        let waits_since = self.clock.now();
+        let _trip = lease.trip.lock().await;
+        if let Some(spent) = spend() {
+            return Ok(Some(spent));
+        }
+        if lease.was_refused_since(waits_since) {
+            return Ok(None);
+        }
+        let asked_at = self.clock.now();
+        let answer = self.ask(Verb::Lease, SmallVec::from_iter([counter.clone()])).await?;
+        match (answer.leased, answer.taken.outcomes.first()) {
+            (0, _) | (_, None) => {
+                lease.refuse(asked_at);
+                Ok(None)
+            }
+            (leased, Some(outcome)) => {
+                lease.hold(leased, &outcome.status, asked_at, answer.taken.at);
+                Ok(spend())
+            }
+        }
+    }
+
+    /// Takes everything or nothing, wherever it is.
+    async fn take_everywhere(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
+        let places = self.places(parts);
+        match places.as_slice() {
+            [place] => Ok(self.ask(Verb::Take, all(parts, place)).await?.taken),
+            places => self.take_in_places(parts, places).await,
+        }
+    }
+
+    /// What taking would answer.
+    pub(crate) async fn look_everywhere(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
+        let places = self.places(parts);
+        match places.as_slice() {
+            [place] => Ok(self.ask(Verb::Look, all(parts, place)).await?.taken),
+            places => Ok(self.look_in_places(parts, places).await?.together(self.clock.now())),
+        }
+    }
+
+    /// Looks at all places first, so that a request that is to be denied is charged nowhere. Only if somebody else is faster in between, it is
+    /// charged in some places and given back.
+    async fn take_in_places(&self, parts: &[Part<'_, '_>], places: &[Place]) -> Result<Taken, RedisError> {
+        let seen = self.look_in_places(parts, places).await?;
+        if !seen.passes {
+            return Ok(seen.together(self.clock.now()));
+        }
+        let (shadows, enforced): (Vec<&Place>, Vec<&Place>) = places.iter().partition(|place| is_shadow(parts, place));
+        let taken = join_all(enforced.iter().map(|place| self.ask(Verb::Take, all(parts, place)))).await;
+        let mut answers = Answers::of(parts);
+        let mut charged = Vec::new();
+        let mut error = None;
+        for (place, taken) in enforced.into_iter().zip(taken) {
+            match taken {
+                Ok(Answer { taken, .. }) if answers.note(place, &taken) => charged.push((place, taken.at)),
+                Ok(_) => {}
+                Err(why) => error = Some(why),
+            }
+        }
+        if answers.passes && error.is_none() {
+            for place in shadows {
+                answers.note(place, &self.ask(Verb::Take, all(parts, place)).await?.taken);
+            }
+            return Ok(answers.together(self.clock.now()));
+        }
+        for (place, at) in &charged {
+            // Whatever cannot be given back stays charged.
+            let _ = self.ask(Verb::GiveBack(*at), all(parts, place)).await;
+        }
+        match error {
+            Some(error) => Err(error),
+            None => {
+                for place in charged.into_iter().map(|(place, _)| place).chain(shadows) {
+                    answers.note(place, &self.stand(parts, place).await?);
+                }
+                Ok(answers.together(self.clock.now()))
+            }
+        }
+    }
+
+    async fn look_in_places<'a, 'b, 'c>(
+        &self,
+        parts: &'a [Part<'b, 'c>],
+        places: &[Place],
+    ) -> Result<Answers<'a, 'b, 'c>, RedisError> {
+        let seen = try_join_all(places.iter().map(|place| self.ask(Verb::Look, all(parts, place)))).await?;
+        let mut answers = Answers::of(parts);
+        for (place, seen) in places.iter().zip(&seen) {
+            answers.note(place, &seen.taken);
+        }
+        if !answers.passes {
+            let standing = try_join_all(places.iter().map(|place| self.stand(parts, place))).await?;
+            for (place, standing) in places.iter().zip(&standing) {
+                answers.note(place, standing);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What a place says of a request that is denied elsewhere: verdicts as if it could pass, and how the counters stand without it.
+    async fn stand(&self, parts: &[Part<'_, '_>], place: &Place) -> Result<Taken, RedisError> {
+        let counters = all(parts, place);
+        let for_nothing = counters.iter().map(|counter| Counter { cost: 0, ..counter.clone() }).collect();
+        let (asked, standing) = try_join(self.ask(Verb::Look, counters), self.ask(Verb::Look, for_nothing)).await?;
+        let mut asked = asked.taken;
+        for (outcome, standing) in asked.outcomes.iter_mut().zip(&standing.taken.outcomes) {
+            outcome.status = standing.status;
+        }
+        Ok(asked)
+    }
+
+    /// Which charges are in one place: all of them on a single server, those of one hash tag in a Cluster. Those of rules in shadow come last,
+    /// for they are taken only if all others are.
+    fn places(&self, parts: &[Part<'_, '_>]) -> SmallVec<[Place; 2]> {
+        let mut places: SmallVec<[Place; 2]> = SmallVec::new();
+        if !matches!(self.settings.url.servers, Servers::Cluster(_)) {
+            places.push((0..parts.len()).collect());
+            return places;
+        }
+        let tag = |part: usize| parts[part].1.first().map(Counter::tag);
+        let in_shadow = |part: usize| parts[part].0.mode == Mode::Shadow;
+        let is_one = (0..parts.len()).all(|part| tag(part) == tag(0));
+        let mut order: SmallVec<[usize; 8]> = (0..parts.len()).collect();
+        if !is_one {
+            order.sort_by_key(|part| in_shadow(*part));
+        }
+        for part in order {
+            let fits =
+                |place: &&mut Place| tag(place[0]) == tag(part) && (is_one || in_shadow(place[0]) == in_shadow(part));
+            match places.iter_mut().find(fits) {
+                Some(place) => place.push(part),
+                None => places.push(SmallVec::from_iter([part])),
+            }
+        }
+        places
+    }
+}
+
+/// Charges in one place, by their numbers.
+type Place = SmallVec<[usize; 4]>;
+
+fn all(parts: &[Part<'_, '_>], place: &Place) -> Counters {
+    place.iter().flat_map(|part| parts[*part].1.iter().cloned()).collect()
+}
+
+fn is_shadow(parts: &[Part<'_, '_>], place: &Place) -> bool {
+    place.iter().all(|part| parts[*part].0.mode == Mode::Shadow)
+}
+
+/// What several places answer, put together in the order of the charges.
+struct Answers<'a, 'b, 'c> {
+    parts: &'a [Part<'b, 'c>],
+    outcomes: Vec<Outcomes>,
+    at: Option<Timestamp>,
+    /// Whether the request passes wherever it was asked about.
+    passes: bool,
+}
+
+impl<'a, 'b, 'c> Answers<'a, 'b, 'c> {
+    fn of(parts: &'a [Part<'b, 'c>]) -> Self {
+        Self { parts, outcomes: vec![Outcomes::new(); parts.len()], at: None, passes: true }
+    }
+
+    /// Notes an answer, and tells whether a request passes there.
+    fn note(&mut self, place: &Place, taken: &Taken) -> bool {
+        self.at = self.at.max(Some(taken.at));
+        let mut rest = taken.outcomes.as_slice();
+        let mut passes = true;
+        for part in place {
+            let (charge, counters) = self.parts[*part];
+            let (outcomes, others) = rest.split_at(counters.len().min(rest.len()));
+            rest = others;
+            let is_denied = outcomes.iter().any(|outcome| outcome.verdict == Verdict::Deny);
+            passes &= !(is_denied && charge.mode == Mode::Enforce);
+            self.outcomes[*part] = Outcomes::from_slice(outcomes);
+        }
+        self.passes &= passes;
+        passes
+    }
+
+    fn together(self, now: Timestamp) -> Taken {
+        Taken::new(self.at.unwrap_or(now), self.outcomes.into_iter().flatten().collect())
+    }
+}
+
+/// What was spent of leases for one request. Unless it is kept, it is put back, also when nobody waits for the answer any more.
+#[derive(Default)]
+struct Spending(SmallVec<[(Arc<Lease>, Spent, u64); 2]>);
+
+impl Spending {
+    fn at(&self) -> Option<Timestamp> {
+        self.0.first().map(|(_, spent, _)| spent.at)
+    }
+
+    /// The outcomes of what is spent now.
+    fn keep(mut self) -> Outcomes {
+        std::mem::take(&mut self.0).into_iter().map(|(_, spent, _)| spent.outcome).collect()
+    }
+
+    /// The outcomes of what is put back, as the counters stand then.
+    fn undo(self) -> Outcomes {
+        let outcome = |(_, spent, cost): &(Arc<Lease>, Spent, u64)| {
+            let mut outcome = spent.outcome;
+            outcome.status.remaining = outcome.status.remaining.saturating_add(*cost).min(outcome.status.limit);
+            outcome
+        };
+        self.0.iter().map(outcome).collect()
+    }
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        for (lease, spent, cost) in &self.0 {
+            lease.put_back(*cost, spent);
+        }
+    }
+}

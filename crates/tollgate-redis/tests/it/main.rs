@@ -1,0 +1,3 @@
+//! The store as its users meet it: on real servers.
+
+mod conforms;
