@@ -160,7 +160,7 @@ impl Replay<'_> {
     }
 
     fn state(&mut self, key: usize, quota: &Quota) -> Option<State> {
-        let Some(known) = self.states.get_mut(key) else { return None };
+        let known = self.states.get_mut(key)?;
         known.get_or_insert_with(|| read(self.values.get(key), quota, self.now)).clone()
     }
 

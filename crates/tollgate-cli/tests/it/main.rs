@@ -7,5 +7,6 @@ mod load;
 mod replay;
 mod serve;
 mod serving;
+mod shared;
 mod tcp;
 mod vectors;
