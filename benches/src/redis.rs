@@ -53,7 +53,7 @@ return { used <= tonumber(ARGV[2]) and 1 or 0, redis.call('PTTL', KEYS[1]) }";
 struct Case {
     name: &'static str,
     tasks: usize,
-    keys: usize,
+    keys: u64,
     limits: &'static str,
     lease: Option<u64>,
 }
@@ -75,6 +75,8 @@ struct Run {
     median_micros: f64,
 }
 
+type Figure = fn(&Run) -> f64;
+
 pub(crate) fn run() -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let server = Server::redis();
@@ -89,9 +91,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
             peers.push(runtime.block_on(LocalSet::new().run_until(peer(&server, case)))?);
             ours.push(runtime.block_on(LocalSet::new().run_until(tollgate(&server, case)))?);
         }
-        let of = |runs: &[Run], figure: fn(&Run) -> f64| median(runs.iter().map(figure).collect());
-        let (rate, cpu, p50): (fn(&Run) -> f64, fn(&Run) -> f64, fn(&Run) -> f64) =
-            (|run| run.rate, |run| run.server_cpu, |run| run.median_micros);
+        let of = |runs: &[Run], figure: Figure| median(runs.iter().map(figure).collect());
+        let [rate, cpu, p50]: [Figure; 3] = [|run| run.rate, |run| run.server_cpu, |run| run.median_micros];
         println!(
             "{:<10} {:>12.0} {:>12.0} {:>12.2} {:>12.2} {:>10.1} {:>10.1}",
             case.name,
@@ -102,9 +103,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
             of(&peers, p50),
             of(&ours, p50)
         );
-        let ratio = |figure: fn(&Run) -> f64| {
-            median(peers.iter().zip(&ours).map(|(peer, ours)| figure(ours) / figure(peer)).collect())
-        };
+        let ratio =
+            |figure: Figure| median(peers.iter().zip(&ours).map(|(peer, ours)| figure(ours) / figure(peer)).collect());
         match case.name {
             "alone" => lines.push(format!("alone_latency {:.2}", ratio(p50))),
             "hot50" | "leased" => lines.push(format!("{}_rate {:.2}", case.name, ratio(rate))),
@@ -125,7 +125,7 @@ async fn peer(server: &Server, case: &Case) -> anyhow::Result<Run> {
     let script = Rc::new(Script::new(if is_window { FIXED_WINDOW } else { GCRA }));
     let cost = if case.name == "hot50" { 6 } else { 60_000 };
     let arguments: [u64; 2] = if is_window { [60_000, 1_000_000_000] } else { [cost, 60_000_000] };
-    measure(server, case, async |key: usize| {
+    measure(server, case, async |key: u64| {
         let (mut connection, script): (MultiplexedConnection, _) = (connection.clone(), script.clone());
         let answer: (u8, u64) =
             script.key(format!("peer:{}:{key}", case.name)).arg(&arguments[..]).invoke_async(&mut connection).await?;
@@ -141,7 +141,7 @@ async fn tollgate(server: &Server, case: &Case) -> anyhow::Result<Run> {
     let quotas = Quotas::new(case.name, &case.limits.parse()?, Some(algorithm))?;
     let lease = case.lease.and_then(std::num::NonZeroU64::new);
     let quotas = quotas.shared(Sharing { lease, ..Sharing::default() });
-    measure(server, case, async |key: usize| {
+    measure(server, case, async |key: u64| {
         let key = Key::of([key.to_string()]);
         let taken =
             store.take(&[Charge { rule: case.name, mode: Mode::Enforce, key: &key, quotas: &quotas, cost: 1 }]).await?;
@@ -151,11 +151,8 @@ async fn tollgate(server: &Server, case: &Case) -> anyhow::Result<Run> {
 }
 
 /// Lets the tasks of a case ask for a while.
-async fn measure(
-    server: &Server,
-    case: &Case,
-    ask: impl AsyncFn(usize) -> anyhow::Result<bool>,
-) -> anyhow::Result<Run> {
+#[expect(clippy::disallowed_methods, reason = "it is time itself that is measured")]
+async fn measure(server: &Server, case: &Case, ask: impl AsyncFn(u64) -> anyhow::Result<bool>) -> anyhow::Result<Run> {
     // The first call brings the script and the connection.
     ask(0).await?;
     let (decisions, allowed) = (Cell::new(0_u64), Cell::new(0_u64));
@@ -168,7 +165,7 @@ async fn measure(
             dice ^= dice >> 7;
             dice ^= dice << 17;
             let asked = Instant::now();
-            let passes = ask((dice % case.keys as u64) as usize).await?;
+            let passes = ask(dice % case.keys).await?;
             latencies.borrow_mut().push(asked.elapsed().as_secs_f64() * 1e6);
             decisions.set(decisions.get() + 1);
             allowed.set(allowed.get() + u64::from(passes));

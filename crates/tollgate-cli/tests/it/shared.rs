@@ -4,10 +4,11 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use testbed::Server;
+use tollgate::clock::Clock;
 
 use crate::{
     command::{File, run},
@@ -89,19 +90,21 @@ fn each_rule_has_its_own_word_while_the_store_is_away() {
     redis.kill9();
     // As many as make it clear that nobody answers.
     codes(&server, 4, "allow");
-    let asked = Instant::now();
+    let clock = Clock::system();
+    let asked = clock.now();
     assert_eq!(codes(&server, 5, "local"), [200, 200, 200, 429, 429]);
     assert_eq!(codes(&server, 5, "allow"), [200; 5]);
     assert_eq!(codes(&server, 3, "deny"), [503; 3]);
-    assert!(asked.elapsed() < Duration::from_secs(1), "they waited for {:?}", asked.elapsed());
+    let waited = clock.now().since(asked);
+    assert!(waited < Duration::from_secs(1), "they waited for {waited:?}");
     let denied = server.get("/", "X-Client: deny\r\n");
     assert!(denied.contains("http-problem-types#temporary-reduced-capacity"), "{denied}");
     assert!(denied.to_ascii_lowercase().contains("retry-after: 1\r\n"), "{denied}");
 
     redis.restart();
-    let back = Instant::now();
+    let back = clock.now();
     while codes(&server, 1, "deny") != [200] {
-        assert!(back.elapsed() < Duration::from_secs(3), "the store is back, and nobody asks it");
+        assert!(clock.now().since(back) < Duration::from_secs(3), "the store is back, and nobody asks it");
         thread::sleep(Duration::from_millis(20));
     }
     // What is calm for a second is over.
