@@ -109,13 +109,18 @@ impl<'a> Batch<'a> {
         self.does_more |= step >= GIVE_BACK;
         // A request has fewer charges than a batch has keys.
         self.program.extend(u16::try_from(counters.clone().count()).unwrap_or(u16::MAX).to_le_bytes());
-        if let Some(at) = at {
-            self.program.extend((at as f64).to_le_bytes());
-        }
+        let mut charges = 0;
         for (place, counter) in counters {
             let (key, kind) = (self.key_of[first + place] + 1, self.kind(counter) + 1);
             self.program.extend(key.to_le_bytes());
             self.program.extend(kind.to_le_bytes());
+            charges += 1;
+            if let (1, Some(at)) = (charges, at) {
+                self.program.extend((at as f64).to_le_bytes());
+            }
+        }
+        if charges == 0 {
+            self.program.extend([0; 4]);
         }
     }
 

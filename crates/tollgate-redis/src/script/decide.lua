@@ -4,7 +4,8 @@
 -- ARGV[1]  the time in microseconds since the Unix epoch, or nothing: then it is the server's
 -- ARGV[2]  the kinds of charges, each once: the algorithm and eight numbers (see `batch.rs`), `<Bdddddddd`
 -- ARGV[3]  the program: for each request its steps, `<BI2` the step and how many charges it has, then each charge
---          `<I2I2` its key and its kind, both counted from 1; giving back has the time of the charge before them, `<d`
+--          `<I2I2` its key and its kind, both counted from 1, or zeros if it has none; giving back has the time at which it was
+--          charged behind the first of them, `<d`
 -- ARGV[4]  anything, if the program has other steps than to take and to look: only then they are defined
 --
 -- Answers the values of KEYS before all this, then the time, a text with `1` for each step that decides something if all its charges fit

@@ -26,13 +26,11 @@ local function open(k, kind)
   return counter
 end
 
--- Charges one counter, gives it back, or leases of it.
+-- A counter is written once, at the end, by the algorithm of its kind.
 local function change(k, counter, kind)
-  if not counter.changed then
-    counter.changed = kind.algorithm
-    n_changed = n_changed + 1
-    changed[n_changed] = k
-  end
+  counter.changed = kind.algorithm
+  n_changed = n_changed + 1
+  changed[n_changed] = k
 end
 
 local verdicts, n_verdicts, passes = {}, 0, false
@@ -40,14 +38,15 @@ local program = ARGV[3]
 local length = #program
 at = 1
 while at <= length do
-  local step, n
-  step, n, at = unpack_binary('<BI2', program, at)
+  local step, n, k, q
+  step, n, k, q, at = unpack_binary('<BI2I2I2', program, at)
   if step < GIVE_BACK then
-    local first, fits, logs = at, true, false
-    local k, kind, counter
-    for _ = 1, n do
-      local q
-      k, q, at = unpack_binary('<I2I2', program, at)
+    local first, fits, logs = at - 4, true, false
+    local kind, counter
+    for i = 1, n do
+      if i > 1 then
+        k, q, at = unpack_binary('<I2I2', program, at)
+      end
       kind = kinds[q]
       counter = counters[k] or open(k, kind)
       logs = logs or kind.algorithm.tell
@@ -64,12 +63,13 @@ while at <= length do
     if n == 1 and not logs then
       if is_charged and kind.cost > 0 then
         kind.algorithm.charge(counter, kind)
-        change(k, counter, kind)
+        if not counter.changed then
+          change(k, counter, kind)
+        end
       end
-    elseif logs or is_charged then
+    elseif n > 0 and (logs or is_charged) then
       at = first
       for _ = 1, n do
-        local q
         k, q, at = unpack_binary('<I2I2', program, at)
         kind, counter = kinds[q], counters[k]
         if kind.algorithm.tell then
@@ -77,7 +77,9 @@ while at <= length do
         end
         if is_charged and kind.cost > 0 then
           kind.algorithm.charge(counter, kind)
-          change(k, counter, kind)
+          if not counter.changed then
+            change(k, counter, kind)
+          end
         end
       end
     end
@@ -86,9 +88,10 @@ while at <= length do
     if step == GIVE_BACK then
       given_at, at = unpack_binary('<d', program, at)
     end
-    for _ = 1, n do
-      local k, q
-      k, q, at = unpack_binary('<I2I2', program, at)
+    for i = 1, n do
+      if i > 1 then
+        k, q, at = unpack_binary('<I2I2', program, at)
+      end
       local kind = kinds[q]
       if step == CLEAR then
         call('DEL', KEYS[k])
@@ -96,13 +99,15 @@ while at <= length do
       elseif step == GIVE_BACK then
         local counter = counters[k] or open(k, kind)
         kind.algorithm.give_back(counter, kind, given_at)
-        change(k, counter, kind)
+        if not counter.changed then
+          change(k, counter, kind)
+        end
       else
         local counter = counters[k] or open(k, kind)
         local leased = kind.algorithm.lease(counter, kind)
         n_verdicts = n_verdicts + 1
         verdicts[n_verdicts] = leased and '1' or '0'
-        if leased then
+        if leased and not counter.changed then
           change(k, counter, kind)
         end
       end

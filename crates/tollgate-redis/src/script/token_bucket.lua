@@ -5,7 +5,7 @@
 local token_bucket = {}
 
 function token_bucket.read(value)
-  local counter = { full_at = 0, parts = 0, amount = 1, changed = false }
+  local counter = { full_at = 0, parts = 0, amount = 1, micros_after = 0, parts_after = 0, changed = false }
   if value and #value == 24 then
     local full_at, parts, amount = unpack_binary('<ddd', value)
     if parts < amount and (full_at > now or (full_at == now and parts > 0)) then
@@ -15,41 +15,33 @@ function token_bucket.read(value)
   return counter
 end
 
--- What is missing, as the time that it takes this amount to refill it: microseconds and parts.
-local function missing(counter, amount)
-  if counter.full_at < now then
-    return 0, 0
-  end
-  if counter.amount == amount then
-    return counter.full_at - now, counter.parts
-  end
-  local micros, parts = multiply_divide(counter.full_at - now, counter.amount, amount)
-  parts = parts + counter.parts
-  local more = floor(parts / amount)
-  return micros + more, parts - more * amount
-end
-
--- What will be missing once a cost is taken.
-local function missing_after(counter, kind)
-  local micros, parts = missing(counter, kind.amount)
-  micros, parts = micros + kind.p, parts + kind.q
-  if parts >= kind.amount then
-    micros, parts = micros + 1, parts - kind.amount
-  end
-  return micros, parts
-end
-
+-- Whether a cost fits, and what is missing once it is taken, as the time that it takes the kind's amount to refill it: microseconds and parts.
 function token_bucket.fits(counter, kind)
   if kind.cost > kind.limit then
     return false
   end
-  local micros, parts = missing_after(counter, kind)
+  local amount, micros, parts = kind.amount, 0, 0
+  if counter.full_at >= now then
+    if counter.amount == amount then
+      micros, parts = counter.full_at - now, counter.parts
+    else
+      micros, parts = multiply_divide(counter.full_at - now, counter.amount, amount)
+      parts = parts + counter.parts
+      local more = floor(parts / amount)
+      micros, parts = micros + more, parts - more * amount
+    end
+  end
+  micros, parts = micros + kind.p, parts + kind.q
+  if parts >= amount then
+    micros, parts = micros + 1, parts - amount
+  end
+  counter.micros_after, counter.parts_after = micros, parts
   return micros < kind.r or (micros == kind.r and parts <= kind.s)
 end
 
+-- Takes what has just been found to fit.
 function token_bucket.charge(counter, kind)
-  local micros, parts = missing_after(counter, kind)
-  counter.full_at, counter.parts, counter.amount = now + micros, parts, kind.amount
+  counter.full_at, counter.parts, counter.amount = now + counter.micros_after, counter.parts_after, kind.amount
 end
 
 if does_more then
