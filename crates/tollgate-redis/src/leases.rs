@@ -57,6 +57,10 @@ pub(crate) struct Spent {
 }
 
 impl Leases {
+    pub(crate) fn held(&self, key: &[u8]) -> Option<Arc<Lease>> {
+        lock(&self.0).get(key).cloned()
+    }
+
     pub(crate) fn of(&self, key: &[u8]) -> Arc<Lease> {
         let mut leases = lock(&self.0);
         if let Some(lease) = leases.get(key) {

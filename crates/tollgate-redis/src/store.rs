@@ -145,6 +145,9 @@ impl Store for RedisStore {
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
         let (counters, asked_at) = (self.counters(charges), self.clock.now());
+        if let Some(taken) = self.take_at_hand(&counters) {
+            return Ok(taken);
+        }
         let keeps_denials = self.settings.url.keeps_denials;
         if keeps_denials && let Some(answer) = self.denials.answer(charges, &counters, asked_at) {
             return Ok(answer);

@@ -61,6 +61,36 @@ impl RedisStore {
         Ok(Taken::new(taken.at, outcomes))
     }
 
+    /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
+    pub(crate) fn take_at_hand(&self, counters: &[Counter]) -> Option<Taken> {
+        if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
+            return None;
+        }
+        let (now, mut spending) = (self.clock.now(), Spending::default());
+        for counter in counters {
+            let lease = self.leases.held(&counter.key)?;
+            let spent = lease.spend(&counter.quota, counter.cost, now)?;
+            spending.0.push((lease, spent, counter.cost));
+        }
+        Some(Taken::new(spending.at().unwrap_or(now), spending.keep()))
+    }
+
+    /// Makes a trip for a lease, and tells whether it has brought something.
+    async fn bring(&self, lease: &Lease, counter: Counter) -> Result<bool, RedisError> {
+        let asked_at = self.clock.now();
+        let answer = self.ask(Verb::Lease, SmallVec::from_iter([counter])).await?;
+        match answer.taken.outcomes.first() {
+            Some(outcome) if answer.leased > 0 => {
+                lease.hold(answer.leased, &outcome.status, asked_at, answer.taken.at);
+                Ok(true)
+            }
+            _ => {
+                lease.refuse(asked_at);
+                Ok(false)
+            }
+        }
+    }
+
     /// Spends of a lease, for which somebody makes a trip if there is not enough. None: there is too little left.
     async fn spend(&self, counter: &Counter) -> Result<Option<(Arc<Lease>, Spent)>, RedisError> {
         let lease = self.leases.of(&counter.key);
@@ -76,18 +106,8 @@ impl RedisStore {
         if lease.was_refused_since(waits_since) {
             return Ok(None);
         }
-        let asked_at = self.clock.now();
-        let answer = self.ask(Verb::Lease, SmallVec::from_iter([counter.clone()])).await?;
-        match (answer.leased, answer.taken.outcomes.first()) {
-            (0, _) | (_, None) => {
-                lease.refuse(asked_at);
-                Ok(None)
-            }
-            (leased, Some(outcome)) => {
-                lease.hold(leased, &outcome.status, asked_at, answer.taken.at);
-                Ok(spend())
-            }
-        }
+        let has_brought = self.bring(&lease, counter.clone()).await?;
+        Ok(if has_brought { spend() } else { None })
     }
 
     /// Takes everything or nothing, wherever it is.
