@@ -35,6 +35,8 @@ pub(crate) struct Lease {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
+    /// What it was taken by. Whoever is given another amount has to ask how much of that is used.
+    quota: Option<Quota>,
     left: u64,
     /// What was left in the server, for others.
     elsewhere: u64,
@@ -99,7 +101,7 @@ impl Lease {
     /// Takes a cost from what is held, if there is enough.
     pub(crate) fn spend(&self, quota: &Quota, cost: u64, now: Timestamp) -> Option<Spent> {
         let mut share = lock(&self.share);
-        if now >= share.ends || share.left < cost {
+        if now >= share.ends || share.left < cost || share.quota != Some(*quota) {
             return None;
         }
         share.left -= cost;
@@ -133,11 +135,19 @@ impl Lease {
     }
 
     /// Holds what a trip has brought that was begun at `asked_at`, and what the counter says of itself after it.
-    pub(crate) fn hold(&self, brought: u64, status: &Status, asked_at: Timestamp, server_now: Timestamp) {
+    pub(crate) fn hold(
+        &self,
+        brought: u64,
+        quota: &Quota,
+        status: &Status,
+        asked_at: Timestamp,
+        server_now: Timestamp,
+    ) {
         let mut share = lock(&self.share);
         let server_ends = server_now + status.reset_after;
-        let same_window = server_ends == share.server_ends;
+        let same_window = server_ends == share.server_ends && share.quota == Some(*quota);
         *share = Share {
+            quota: Some(*quota),
             left: if same_window { share.left.saturating_add(brought) } else { brought },
             elsewhere: status.remaining,
             server_since: if same_window { share.server_since } else { server_now },

@@ -108,6 +108,9 @@ async fn serve(settings: Arc<Settings>, calls: Arc<Semaphore>, links: Arc<Links>
         }
         // Whoever has given up meanwhile is not charged.
         waiting.retain(|waiting| !waiting.reply.is_closed());
+        if waiting.is_empty() {
+            continue;
+        }
         match links.open(&settings).await {
             Ok(link) => {
                 let settings = settings.clone();

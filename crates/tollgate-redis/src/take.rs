@@ -77,11 +77,11 @@ impl RedisStore {
 
     /// Makes a trip for a lease, and tells whether it has brought something.
     async fn bring(&self, lease: &Lease, counter: Counter) -> Result<bool, RedisError> {
-        let asked_at = self.clock.now();
+        let (asked_at, quota) = (self.clock.now(), counter.quota);
         let answer = self.ask(Verb::Lease, SmallVec::from_iter([counter])).await?;
         match answer.taken.outcomes.first() {
             Some(outcome) if answer.leased > 0 => {
-                lease.hold(answer.leased, &outcome.status, asked_at, answer.taken.at);
+                lease.hold(answer.leased, &quota, &outcome.status, asked_at, answer.taken.at);
                 Ok(true)
             }
             _ => {
