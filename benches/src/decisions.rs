@@ -22,7 +22,7 @@ mod table;
 
 use anyhow::bail;
 
-use self::table::Table;
+use self::{keys::Ready, table::Table};
 
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,13 +79,13 @@ pub(crate) fn run(extent: Extent) -> anyhow::Result<()> {
 pub(crate) fn run_part(part: &str, extent: Extent) -> anyhow::Result<()> {
     let mut table = Table::default();
     match part.split('_').collect::<Vec<_>>()[..] {
-        ["str24", keys] => cases::live_keys::<String>(&mut table, extent, keys)?,
-        ["u64", keys] => cases::live_keys::<u64>(&mut table, extent, keys)?,
-        ["alone", "str24", keys, contestant] => cases::alone::<String>(&mut table, keys, contestant)?,
-        ["alone", "u64", keys, contestant] => cases::alone::<u64>(&mut table, keys, contestant)?,
+        ["str24", keys] => cases::live_keys::<Ready<String>>(&mut table, extent, keys)?,
+        ["u64", keys] => cases::live_keys::<Ready<u64>>(&mut table, extent, keys)?,
+        ["alone", "str24", keys, contestant] => cases::alone::<Ready<String>>(&mut table, keys, contestant)?,
+        ["alone", "u64", keys, contestant] => cases::alone::<Ready<u64>>(&mut table, keys, contestant)?,
         ["hot"] => {
-            cases::hot_key::<u64>(&mut table, extent, "hot_denied_2t")?;
-            cases::hot_key::<String>(&mut table, extent, "str24_hot_denied_2t")?;
+            cases::hot_key::<Ready<u64>>(&mut table, extent, "hot_denied_2t")?;
+            cases::hot_key::<Ready<String>>(&mut table, extent, "str24_hot_denied_2t")?;
         }
         ["new"] => cases::new_keys(&mut table, extent)?,
         ["batch"] => cases::batches(&mut table, extent)?,

@@ -6,7 +6,7 @@ use super::{
     Extent,
     check::{Address, Checked},
     contestants::{Allowance, Batched, Contestant, Contestants, Ours, governor},
-    keys::{Draw, Numbered, drawn},
+    keys::{Draw, Numbered, Ready, drawn},
     measure::{ROUNDS, fill, medians, resident_bytes, time},
     part,
     table::Table,
@@ -93,8 +93,8 @@ pub(crate) fn hot_key<K: Contestants>(table: &mut Table, extent: Extent, case: &
 
 /// Keys that no store has seen, into stores opened for as many.
 pub(crate) fn new_keys(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
-    let keys: Vec<String> = (0..extent.decisions() as u64).map(String::numbered).collect();
-    let entries: Vec<_> = String::contestants().into_iter().map(|entry| (entry.name, entry)).collect();
+    let keys: Vec<Ready<String>> = (0..extent.decisions() as u64).map(Ready::numbered).collect();
+    let entries: Vec<_> = Ready::<String>::contestants().into_iter().map(|entry| (entry.name, entry)).collect();
     let times = medians(&entries, |entry, _| {
         let store = (entry.open)(keys.len() as u64, Allowance::Plenty);
         time(&*store, &keys, 1, keys.len())
@@ -107,7 +107,7 @@ pub(crate) fn new_keys(table: &mut Table, extent: Extent) -> anyhow::Result<()> 
 pub(crate) fn batches(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
     let (governor, batched) =
         (governor(MILLION, Allowance::Plenty), Batched(Ours::open(MILLION, ["a"], Allowance::Plenty)));
-    let stores: [(&str, &dyn Contestant<String>); 2] = [("governor", &*governor), ("tollgate", &batched)];
+    let stores: [(&str, &dyn Contestant<Ready<String>>); 2] = [("governor", &*governor), ("tollgate", &batched)];
     let times = about_a_million(&stores, extent)?;
     table.times("batch16_str24_1m_2t", &times);
     Ok(())
@@ -115,10 +115,10 @@ pub(crate) fn batches(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
 
 /// Nanoseconds a decision of two threads about a million strings that the stores know.
 fn about_a_million(
-    stores: &[(&'static str, &dyn Contestant<String>)],
+    stores: &[(&'static str, &dyn Contestant<Ready<String>>)],
     extent: Extent,
 ) -> anyhow::Result<Vec<(&'static str, f64)>> {
-    let sequence = drawn::<String>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
+    let sequence = drawn::<Ready<String>>(Draw::Uniform, MILLION, ROUNDS * extent.decisions());
     for (_, store) in stores {
         fill(*store, 0..MILLION)?;
     }
@@ -132,7 +132,7 @@ fn about_a_million(
 pub(crate) fn three_rules(table: &mut Table, extent: Extent) -> anyhow::Result<()> {
     let one = Ours::open(MILLION, ["a"], Allowance::Plenty);
     let three = Ours::open(3 * MILLION, ["a", "b", "c"], Allowance::Plenty);
-    let stores: [(&str, &dyn Contestant<String>); 2] = [("one rule", &one), ("three rules", &three)];
+    let stores: [(&str, &dyn Contestant<Ready<String>>); 2] = [("one rule", &one), ("three rules", &three)];
     let times = about_a_million(&stores, extent)?;
     let [(_, one), (_, three)] = times[..] else { bail!("two contestants, two figures") };
     println!("three rules over a million strings, two threads: {three:.0} ns, one rule {one:.0} ns");

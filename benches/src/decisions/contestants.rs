@@ -22,7 +22,7 @@ use tollgate::{
     store::{Charge, Taken, memory::MemoryStore},
 };
 
-use super::keys::Numbered;
+use super::keys::{Numbered, Ready};
 
 /// Something that limits.
 pub(crate) trait Contestant<K>: Sync {
@@ -49,7 +49,7 @@ pub(crate) struct Entry<K> {
     pub(crate) open: fn(u64, Allowance) -> Box<dyn Contestant<K>>,
 }
 
-impl Contestants for u64 {
+impl Contestants for Ready<u64> {
     const NAME: &str = "u64";
 
     fn contestants() -> Vec<Entry<Self>> {
@@ -58,7 +58,7 @@ impl Contestants for u64 {
     }
 }
 
-impl Contestants for String {
+impl Contestants for Ready<String> {
     const NAME: &str = "str24";
 
     fn contestants() -> Vec<Entry<Self>> {
@@ -98,7 +98,7 @@ impl Allowance {
 pub(crate) fn governor<K: Clone + Hash + Eq + Send + Sync + 'static>(
     _: u64,
     allowance: Allowance,
-) -> Box<dyn Contestant<K>> {
+) -> Box<dyn Contestant<Ready<K>>> {
     let each = Duration::from_secs(60) * allowance.minutes_each();
     let quota = Quota::with_period(each).expect("a span above zero");
     let burst = NonZeroU32::new(allowance.burst()).expect("a burst above zero");
@@ -107,9 +107,9 @@ pub(crate) fn governor<K: Clone + Hash + Eq + Send + Sync + 'static>(
 }
 
 /// Measured: hashing the key, its shard's lock, the clock (quanta), the decision. The key is cloned when it is new.
-impl<K: Clone + Hash + Eq + Send + Sync> Contestant<K> for DefaultKeyedRateLimiter<K> {
-    fn allowed(&self, keys: &[K]) -> usize {
-        keys.iter().filter(|key| self.check_key(key).is_ok()).count()
+impl<K: Clone + Hash + Eq + Send + Sync> Contestant<Ready<K>> for DefaultKeyedRateLimiter<K> {
+    fn allowed(&self, keys: &[Ready<K>]) -> usize {
+        keys.iter().filter(|key| self.check_key(&key.plain).is_ok()).count()
     }
 }
 
@@ -120,20 +120,20 @@ struct Throttlecrab {
     clock: Clock,
 }
 
-fn throttlecrab(keys: u64, allowance: Allowance) -> Box<dyn Contestant<String>> {
+fn throttlecrab(keys: u64, allowance: Allowance) -> Box<dyn Contestant<Ready<String>>> {
     let store = PeriodicStore::with_capacity(usize::try_from(keys).unwrap_or(usize::MAX));
     let limiter = Mutex::new(throttlecrab::RateLimiter::new(store));
     Box::new(Throttlecrab { limiter, allowance, clock: Clock::system() })
 }
 
 /// Measured: the clock (the system's, like ours), the lock, the decision. The key is copied when it is new.
-impl Contestant<String> for Throttlecrab {
-    fn allowed(&self, keys: &[String]) -> usize {
+impl Contestant<Ready<String>> for Throttlecrab {
+    fn allowed(&self, keys: &[Ready<String>]) -> usize {
         let (burst, seconds) = (self.allowance.burst().into(), (60 * self.allowance.minutes_each()).into());
-        let allows = |key: &&String| {
+        let allows = |key: &&Ready<String>| {
             let now = SystemTime::UNIX_EPOCH + Duration::from_micros(self.clock.now().as_micros());
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.rate_limit(key, burst, 1, seconds, 1, now).is_ok_and(|(allowed, _)| allowed)
+            limiter.rate_limit(&key.plain, burst, 1, seconds, 1, now).is_ok_and(|(allowed, _)| allowed)
         };
         keys.iter().filter(allows).count()
     }
@@ -145,10 +145,7 @@ pub(crate) struct Ours<const RULES: usize> {
     rules: [Quotas; RULES],
 }
 
-fn tollgate<K>(keys: u64, allowance: Allowance) -> Box<dyn Contestant<K>>
-where
-    Ours<1>: Contestant<K>,
-{
+fn tollgate<K>(keys: u64, allowance: Allowance) -> Box<dyn Contestant<Ready<K>>> {
     Box::new(Ours::open(keys, ["a"], allowance))
 }
 
@@ -181,22 +178,11 @@ fn is_allowed(taken: &Taken) -> bool {
     taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow)
 }
 
-/// Measured: making the key from its bytes, the charge, hashing, the clock (the system's), the decision, and the full status
-/// of every counter. With more rules, the one key is made once.
-impl<const RULES: usize> Contestant<u64> for Ours<RULES> {
-    fn allowed(&self, keys: &[u64]) -> usize {
-        keys.iter().filter(|key| self.allows(&Key::of([key.to_be_bytes()]))).count()
-    }
-
-    fn given_up(&self) -> Option<u64> {
-        Some(self.store.statistics().given_up)
-    }
-}
-
-/// Measured: the same.
-impl<const RULES: usize> Contestant<String> for Ours<RULES> {
-    fn allowed(&self, keys: &[String]) -> usize {
-        keys.iter().filter(|key| self.allows(&Key::of([key.as_bytes()]))).count()
+/// Measured: the charge, hashing, the clock (the system's), the decision, and the full status of every counter, which
+/// governor does not tell.
+impl<K, const RULES: usize> Contestant<Ready<K>> for Ours<RULES> {
+    fn allowed(&self, keys: &[Ready<K>]) -> usize {
+        keys.iter().filter(|key| self.allows(&key.key)).count()
     }
 
     fn given_up(&self) -> Option<u64> {
@@ -210,12 +196,11 @@ pub(crate) struct Batched(pub(crate) Ours<1>);
 const BATCH: usize = 16;
 
 /// Measured: the same, but the clock is read once a call. Those too few for a batch are decided one by one.
-impl Contestant<String> for Batched {
-    fn allowed(&self, keys: &[String]) -> usize {
+impl<K> Contestant<Ready<K>> for Batched {
+    fn allowed(&self, keys: &[Ready<K>]) -> usize {
         let (batches, rest) = keys.as_chunks::<BATCH>();
-        let allowed = |batch: &[String; BATCH]| {
-            let keys = batch.each_ref().map(|key| Key::of([key.as_bytes()]));
-            let requests = keys.each_ref().map(|key| self.0.charges(key));
+        let allowed = |batch: &[Ready<K>; BATCH]| {
+            let requests = batch.each_ref().map(|key| self.0.charges(&key.key));
             self.0.store.take_batch_now(&requests).iter().filter(|taken| is_allowed(taken)).count()
         };
         batches.iter().map(allowed).sum::<usize>() + self.0.allowed(rest)

@@ -1,4 +1,9 @@
 //! The keys, and the order in which they are asked for: made beforehand, so that drawing them costs no contestant time.
+//!
+//! Each stands there as each contestant takes it, ready to be asked about: governor is not made to build a `String` for
+//! every request, and we are not made to build a [`Key`]. What the latter costs is a figure of its own.
+
+use tollgate::key::Key;
 
 /// A kind of key, of which there are as many as one likes.
 pub(crate) trait Numbered: Clone + Send + Sync {
@@ -16,6 +21,27 @@ impl Numbered for u64 {
 impl Numbered for String {
     fn numbered(number: u64) -> Self {
         format!("account:{:016x}", mix(number))
+    }
+}
+
+/// A key as others count by it, and as we do.
+#[derive(Clone)]
+pub(crate) struct Ready<K> {
+    pub(crate) plain: K,
+    pub(crate) key: Key,
+}
+
+impl Numbered for Ready<u64> {
+    fn numbered(number: u64) -> Self {
+        let plain = u64::numbered(number);
+        Self { plain, key: Key::of([plain.to_be_bytes()]) }
+    }
+}
+
+impl Numbered for Ready<String> {
+    fn numbered(number: u64) -> Self {
+        let plain = String::numbered(number);
+        Self { key: Key::of([&plain]), plain }
     }
 }
 
