@@ -269,6 +269,11 @@ impl Quotas {
         self.algorithm
     }
 
+    /// The only one, if there is one.
+    pub(crate) fn only(&self) -> Option<(CounterId, &Quota)> {
+        if let [(id, quota)] = self.counted.as_slice() { Some((*id, quota)) } else { None }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.counted.len()
@@ -304,6 +309,11 @@ impl CounterId {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
         Self(u64::from_le_bytes(first))
+    }
+
+    /// The hash that it is.
+    pub(crate) fn as_u64(self) -> u64 {
+        self.0
     }
 
     /// A number for these counters with this quota, much the same as no other: the identity is a hash already.

@@ -10,24 +10,19 @@ mod counters;
 mod interleavings;
 mod overflow;
 mod registry;
+mod secret;
 mod shard;
 mod table;
 mod wide;
 mod word;
 
-use std::{
-    collections::hash_map::RandomState,
-    convert::Infallible,
-    fmt,
-    hash::{BuildHasher, Hash, Hasher},
-    hint,
-    time::Duration,
-};
+use std::{convert::Infallible, fmt, hint, time::Duration};
 
 use smallvec::SmallVec;
 
 use self::{
     counters::{Counter, Counters, Done, Step},
+    secret::Secret,
     shard::CounterKey,
     table::Table,
     wide::{Locked, Wide},
@@ -77,8 +72,7 @@ const BYTES_PER_WIDE_COUNTER: usize = 200;
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Clock,
-    /// Keys come from attackers, so the hash is keyed with a secret of this process.
-    secret: RandomState,
+    secret: Secret,
     counters: Counters,
     wide: Wide,
 }
@@ -133,7 +127,7 @@ impl MemoryStore {
     pub fn new(counters: usize, clock: Clock) -> Self {
         let table = Counters::new(counters, clock.now());
         let wide = Wide::new(table.bytes() / BYTES_PER_WIDE_COUNTER);
-        Self { clock, secret: RandomState::new(), counters: table, wide }
+        Self { clock, secret: Secret::random(), counters: table, wide }
     }
 
     /// The memory that the counters take at most: those in the table and those that newcomers share. About once more as much
@@ -161,8 +155,13 @@ impl MemoryStore {
 
     /// Takes all the enforced charges or none: what [`Store::take`] does, for callers without a runtime.
     pub fn take_now(&self, charges: &[Charge<'_>]) -> Taken {
-        let asked = self.asked(charges);
-        self.decide(charges, &asked, None)
+        // What most requests come to, without room for several counters.
+        if let [charge] = charges
+            && let Some((id, quota)) = charge.quotas.only()
+        {
+            return self.decide(charges, &[self.ask(charge, id, quota)], None);
+        }
+        self.decide_together(charges, &self.asked(charges), None)
     }
 
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
@@ -182,10 +181,15 @@ impl MemoryStore {
     pub fn take_batch_now<'a, C: AsRef<[Charge<'a>]>>(&self, requests: &[C]) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
         for requests in requests.chunks(AT_ONCE) {
-            let asked: SmallVec<[_; AT_ONCE]> = requests.iter().map(|charges| self.asked(charges.as_ref())).collect();
-            let at = self.clock.now();
-            let decide = |(charges, asked): (&C, &Asked<'_>)| self.decide(charges.as_ref(), asked, Some(at));
-            taken.extend(requests.iter().zip(&asked).map(decide));
+            let charges = requests.iter().flat_map(AsRef::as_ref);
+            let asked: SmallVec<[Ask<'_>; AT_ONCE]> = charges.flat_map(|charge| self.ask_all(charge)).collect();
+            let (at, mut rest) = (self.clock.now(), asked.as_slice());
+            for request in requests {
+                let charges = request.as_ref();
+                let (asked, others) = rest.split_at(charges.iter().map(|charge| charge.quotas.len()).sum());
+                rest = others;
+                taken.push(self.decide(charges, asked, Some(at)));
+            }
         }
         taken
     }
@@ -229,28 +233,19 @@ impl MemoryStore {
     }
 
     fn asked<'a>(&'a self, charges: &[Charge<'a>]) -> Asked<'a> {
-        let mut asked = Asked::new();
-        for charge in charges {
-            for (id, quota) in charge.quotas.iter() {
-                asked.push(self.ask(charge, id, quota));
-            }
-        }
-        asked
+        charges.iter().flat_map(|charge| self.ask_all(charge)).collect()
     }
 
+    fn ask_all<'a>(&'a self, charge: &Charge<'a>) -> impl Iterator<Item = Ask<'a>> {
+        charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota))
+    }
+
+    #[inline(always)]
     fn ask<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &'a Quota) -> Ask<'a> {
-        let hash = self.hash(id, charge.key.as_bytes());
+        let hash = self.secret.hash(id.as_u64(), charge.key.as_bytes());
         let narrow = if charge.quotas.are_wide() { None } else { self.counters.counter(id, quota, hash) };
         let seat = narrow.map_or(Seat::Wide(CounterKey { hash, id, key: charge.key }), Seat::Table);
         Ask { quota, cost: charge.cost, seat }
-    }
-
-    fn hash(&self, id: CounterId, key: &[u8]) -> u64 {
-        let mut hasher = self.secret.build_hasher();
-        id.hash(&mut hasher);
-        // Nothing follows, so the key needs no end.
-        hasher.write(key);
-        hasher.finish()
     }
 
     fn lock<'a>(&'a self, asked: &[Ask<'_>]) -> Locked<'a> {
@@ -259,8 +254,9 @@ impl MemoryStore {
         self.wide.lock(wide)
     }
 
+    /// Inlined, for a decision is large.
+    #[inline(always)]
     fn decide(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
-        // What most requests come to, without the machinery for several counters.
         if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked {
             let at = at.unwrap_or_else(|| self.clock.now());
             let (outcome, step) = self.counters.look(counter, *cost, at);
@@ -270,6 +266,11 @@ impl MemoryStore {
                 return Taken::new(at, outcomes);
             }
         }
+        self.decide_together(charges, asked, at)
+    }
+
+    #[inline(never)]
+    fn decide_together(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
         let mut wide = self.lock(asked);
         let at = at.unwrap_or_else(|| self.clock.now());
         for race in 0..MAX_RACES {
