@@ -44,6 +44,10 @@ impl Timestamp {
         self.0.div_ceil(1_000_000)
     }
 
+    const fn after_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -152,7 +156,7 @@ impl SystemClock {
             let (then, at) = split(known);
             let counted = self.0.ticks.delta_as_nanos(then, self.0.ticks.raw());
             if counted < MAX_COUNTED_NANOS {
-                return at + slowed(counted);
+                return at.after_micros(slowed(counted));
             }
             self.ask(known, questions);
             questions += 1;
@@ -170,7 +174,7 @@ impl SystemClock {
         let (then, at) = split(known);
         // Nobody has counted on from the last anchor to more than this.
         let counted = self.0.ticks.delta_as_nanos(then, ticks).min(MAX_COUNTED_NANOS);
-        let now = answer.max(at + slowed(counted));
+        let now = answer.max(at.after_micros(slowed(counted)));
         // If somebody else has asked meanwhile, his answer holds for everybody.
         let _ = self.0.anchor.compare_exchange(known, anchor(ticks, now), Ordering::AcqRel, Ordering::Relaxed);
     }
@@ -186,8 +190,9 @@ fn split(anchor: u128) -> (u64, Timestamp) {
     (half(anchor >> 64), Timestamp(half(anchor)))
 }
 
-fn slowed(nanos: u64) -> Duration {
-    Duration::from_micros((nanos - (nanos >> 10)) / 1_000)
+/// In microseconds.
+fn slowed(nanos: u64) -> u64 {
+    (nanos - (nanos >> 10)) / 1_000
 }
 
 /// A clock for tests and replays: it stands still until somebody turns it, and never turns back.

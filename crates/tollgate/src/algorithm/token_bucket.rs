@@ -33,8 +33,9 @@ pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -
         let retry_after = open.filter(|_| wanted <= bucket.capacity).map(until_it_fits);
         return (open, Outcome::deny(bucket.status(open, now), retry_after));
     }
-    let charged = bucket.missing(missing + wanted, now);
-    (charged, Outcome::allow(bucket.status(charged, now)))
+    let missing = missing + wanted;
+    let charged = bucket.missing(missing, now);
+    (charged, Outcome::allow(bucket.status_of(charged, missing, now)))
 }
 
 /// Gives back what of the charge cannot have been refilled since, as if the bucket had refilled nothing else. What others
@@ -143,20 +144,25 @@ impl Bucket {
         State { full_at: now, parts: 0, amount: self.amount.max(1) }.with_missing(missing, now)
     }
 
-    #[inline(always)]
     fn status(&self, open: Option<State>, now: u64) -> Status {
+        self.status_of(open, open.map_or(0, |open| open.missing(now)), now)
+    }
+
+    /// The same, when it is known how much is missing.
+    #[inline(always)]
+    fn status_of(&self, open: Option<State>, missing: u128, now: u64) -> Status {
         let limit = self.limit;
         let Some(open) = open else {
             return Status { limit, remaining: limit, refill_after: None, reset_after: Duration::ZERO };
         };
         // An override with a smaller burst can find more missing than it holds.
-        let left = self.capacity.saturating_sub(open.missing(now));
-        let (remaining, _) = divide(left, self.window);
+        let (remaining, _) = divide(self.capacity.saturating_sub(missing), self.window);
         let next = product(remaining + 1, self.window);
+        let refill_after = |target| Duration::from_micros(div_ceil(missing.saturating_sub(target), open.amount));
         Status {
             limit,
             remaining,
-            refill_after: self.capacity.checked_sub(next).map(|target| open.until_missing(target, now)),
+            refill_after: self.capacity.checked_sub(next).map(refill_after),
             reset_after: Duration::from_micros(open.full_at - now + u64::from(open.parts > 0)),
         }
     }
@@ -167,13 +173,20 @@ fn product(a: u64, b: u64) -> u128 {
 }
 
 /// Quotient and remainder. Divisions of 128 bits are slow, and hardly ever needed.
+#[inline(always)]
 fn divide(a: u128, b: u64) -> (u64, u64) {
     match u64::try_from(a) {
         Ok(a) => (a / b, a % b),
-        Err(_) => (narrow(a / u128::from(b)), narrow(a % u128::from(b))),
+        Err(_) => divide_wide(a, b),
     }
 }
 
+#[cold]
+fn divide_wide(a: u128, b: u64) -> (u64, u64) {
+    (narrow(a / u128::from(b)), narrow(a % u128::from(b)))
+}
+
+#[inline(always)]
 fn div_ceil(a: u128, b: u64) -> u64 {
     let (quotient, remainder) = divide(a, b);
     quotient.saturating_add(u64::from(remainder > 0))

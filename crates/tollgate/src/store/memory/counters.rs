@@ -105,6 +105,7 @@ impl Counters {
     }
 
     /// The counter of a key, whose hash this is; its memory is on its way. None: there are too many different quotas.
+    #[inline(always)]
     pub(super) fn counter(&self, id: CounterId, quota: &Quota, hash: u64) -> Option<Counter<'_>> {
         let place = self.table.place(hash);
         self.table.fetch(&place);

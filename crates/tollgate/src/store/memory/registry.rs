@@ -41,6 +41,12 @@ pub(super) struct Registered {
     pub(super) overflow: Arc<Overflow>,
 }
 
+impl Registered {
+    fn is(&self, id: CounterId, quota: &Quota) -> bool {
+        self.id == id && self.quota == *quota
+    }
+}
+
 impl Registry {
     /// For a table of so many counters.
     pub(super) fn new(counters: usize, origin: Timestamp) -> Self {
@@ -49,13 +55,22 @@ impl Registry {
     }
 
     /// The quota with its number, which it gets now if it has none. None: too many are there already.
+    #[inline(always)]
     pub(super) fn number(&self, id: CounterId, quota: &Quota) -> Option<&Registered> {
         // Below `QUOTAS`.
         let first = usize::try_from(id.mixed_with(quota) % QUOTAS as u64).unwrap_or_default();
+        match self.quotas[first].get() {
+            Some(here) if here.is(id, quota) => Some(here),
+            _ => self.number_from(first, id, quota),
+        }
+    }
+
+    #[cold]
+    fn number_from(&self, first: usize, id: CounterId, quota: &Quota) -> Option<&Registered> {
         for step in 0..MAX_STEPS {
             let index = (first + step) % QUOTAS;
             let here = self.quotas[index].get_or_init(|| Box::new(self.register(index, id, quota)));
-            if here.id == id && here.quota == *quota {
+            if here.is(id, quota) {
                 return Some(here);
             }
         }

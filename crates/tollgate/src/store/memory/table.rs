@@ -135,11 +135,13 @@ impl Table {
     }
 
     /// The slots of a bucket, of which there is one for every number below `buckets`.
-    fn bucket(&self, number: u32) -> &[AtomicU128] {
-        let first = self.first + number as usize * SLOTS;
-        &self.slots[first..first + SLOTS]
+    #[inline(always)]
+    fn bucket(&self, number: u32) -> &[AtomicU128; SLOTS] {
+        let (buckets, _) = self.slots[self.first..].as_chunks();
+        &buckets[number as usize]
     }
 
+    #[inline(always)]
     pub(super) fn place(&self, hash: u64) -> Place {
         let bucket = |hash: u64| {
             // The upper half of the product of a fraction of 32 bits: below the number of buckets, which fits 32 bits.
@@ -155,6 +157,7 @@ impl Table {
     }
 
     /// Has the two usual buckets of a key brought near, while the caller reads the clock or goes on to other keys.
+    #[inline(always)]
     pub(super) fn fetch(&self, place: &Place) {
         #[cfg(target_arch = "x86_64")]
         for bucket in &place.buckets[..2] {
