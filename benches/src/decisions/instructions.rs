@@ -11,8 +11,9 @@ use anyhow::{Context as _, bail, ensure};
 use tollgate::key::Key;
 
 use super::{
+    check::{Address, Checked},
     contestants::{Allowance, Batched, Contestant, Contestants as _, Ours},
-    keys::{Numbered as _, Ready},
+    keys::{Numbered, Ready},
 };
 
 /// All in a processor's cache, and in the store before they are counted unless the case says otherwise.
@@ -24,9 +25,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let installed = Command::new("valgrind").arg("--version").output();
     ensure!(installed.is_ok_and(|output| output.status.success()), "valgrind is needed: apt-get install valgrind");
     let folder = tempfile::tempdir()?;
-    for case in ["allowed", "denied", "new", "batch16", "key"] {
+    for case in ["allowed", "denied", "new", "batch16", "key", "check"] {
         for contestant in ["governor", "tollgate"] {
-            if contestant == "governor" && ["batch16", "key"].contains(&case) {
+            if contestant == "governor" && ["batch16", "key", "check"].contains(&case) {
                 continue;
             }
             let without = counted(folder.path(), contestant, case, 0)?;
@@ -53,32 +54,44 @@ fn counted(folder: &Path, contestant: &str, case: &str, rounds: usize) -> anyhow
 }
 
 /// What is counted: so many rounds over all keys, which are allowed, or over as many requests of one key that is not, or over
-/// as many keys that nobody has seen. Or not the decisions, but making the keys for them.
+/// as many keys that nobody has seen. Or not the decisions, but making the keys for them; or the whole check of a policy
+/// with three rules, which each make a key of their own.
 pub(crate) fn run_part(contestant: &str, case: &str, rounds: &str) -> anyhow::Result<()> {
     let rounds = rounds.parse::<usize>()?;
-    let (allowance, keys) = match case {
-        "allowed" | "batch16" | "key" => (Allowance::Plenty, numbered(KEYS)),
-        "denied" => (Allowance::Two, vec![Ready::numbered(0); KEYS]),
-        // As many without the decisions.
-        "new" => (Allowance::Plenty, numbered(KEYS * (ROUNDS + 1))),
-        _ => bail!("no case {case:?}, expected allowed, denied, new, batch16 or key"),
-    };
+    let allowance = if case == "denied" { Allowance::Two } else { Allowance::Plenty };
+    // As many without the decisions.
+    let counters = if case == "new" { KEYS * (ROUNDS + 1) } else { 3 * KEYS };
     let store: Box<dyn Contestant<Ready<String>>> = match (contestant, case) {
-        ("tollgate", "batch16") => Box::new(Batched(Ours::open(KEYS as u64, ["a"], allowance))),
+        ("tollgate", "check") => {
+            return decide(&Checked::open(counters as u64)?, &numbered::<Address>(KEYS), rounds, KEYS);
+        }
+        ("tollgate", "batch16") => Box::new(Batched(Ours::open(counters as u64, ["a"], allowance))),
         ("tollgate", "key") => Box::new(KeysAlone),
         _ => {
             let entry = Ready::<String>::contestants().into_iter().find(|entry| entry.name == contestant);
-            (entry.context("no such contestant")?.open)(keys.len() as u64, allowance)
+            (entry.context("no such contestant")?.open)(counters as u64, allowance)
         }
     };
+    match case {
+        "allowed" | "batch16" | "key" => decide(&*store, &numbered(KEYS), rounds, KEYS),
+        "denied" => decide(&*store, &vec![Ready::numbered(0); KEYS], rounds, 0),
+        "new" => decide(&*store, &numbered(counters), rounds, KEYS),
+        _ => bail!("no case {case:?}, expected allowed, denied, new, batch16, key or check"),
+    }
+}
+
+/// Goes over the first keys once, and then so many rounds over those that follow, until it begins with the first again.
+fn decide<K>(store: &dyn Contestant<K>, keys: &[K], rounds: usize, expected: usize) -> anyhow::Result<()> {
     store.allowed(&keys[..KEYS]);
-    for round in 1..=rounds {
-        let keys = keys.chunks(KEYS).cycle().nth(round).unwrap_or_default();
+    for keys in keys.chunks(KEYS).cycle().skip(1).take(rounds) {
         let allowed = store.allowed(keys);
-        let expected = if case == "denied" { 0 } else { keys.len() };
         ensure!(allowed == expected, "{allowed} of {KEYS} decisions allowed, expected {expected}");
     }
     Ok(())
+}
+
+fn numbered<K: Numbered>(keys: usize) -> Vec<K> {
+    (0..keys as u64).map(K::numbered).collect()
 }
 
 /// What comes before a decision about somebody whose key is not at hand.
@@ -88,8 +101,4 @@ impl Contestant<Ready<String>> for KeysAlone {
     fn allowed(&self, keys: &[Ready<String>]) -> usize {
         keys.iter().filter(|key| black_box(Key::of([&key.plain])) == key.key).count()
     }
-}
-
-fn numbered(keys: usize) -> Vec<Ready<String>> {
-    (0..keys as u64).map(Ready::numbered).collect()
 }

@@ -158,10 +158,17 @@ impl MemoryStore {
         // What most requests come to, without room for several counters.
         if let [charge] = charges
             && let Some((id, quota)) = charge.quotas.only()
+            && let Seat::Table(counter) = self.seat(charge, id, quota)
         {
-            return self.decide(charges, &[self.ask(charge, id, quota)], None);
+            let at = self.clock.now();
+            if let Some(outcome) = self.counters.take_settled(&counter, charge.cost, at) {
+                return Taken::of_one(at, outcome);
+            }
+            if let Some(outcome) = self.counters.take_alone(&counter, charge.cost, at) {
+                return Taken::of_one(at, outcome);
+            }
         }
-        self.decide_together(charges, &self.asked(charges), None)
+        self.take_together(charges, &self.asked(charges), None)
     }
 
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
@@ -188,7 +195,7 @@ impl MemoryStore {
                 let charges = request.as_ref();
                 let (asked, others) = rest.split_at(charges.iter().map(|charge| charge.quotas.len()).sum());
                 rest = others;
-                taken.push(self.decide(charges, asked, Some(at)));
+                taken.push(self.take_asked(charges, asked, at));
             }
         }
         taken
@@ -240,12 +247,15 @@ impl MemoryStore {
         charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota))
     }
 
-    #[inline(always)]
     fn ask<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &'a Quota) -> Ask<'a> {
+        Ask { quota, cost: charge.cost, seat: self.seat(charge, id, quota) }
+    }
+
+    #[inline(always)]
+    fn seat<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &Quota) -> Seat<'a> {
         let hash = self.secret.hash(id.as_u64(), charge.key.as_bytes());
         let narrow = if charge.quotas.are_wide() { None } else { self.counters.counter(id, quota, hash) };
-        let seat = narrow.map_or(Seat::Wide(CounterKey { hash, id, key: charge.key }), Seat::Table);
-        Ask { quota, cost: charge.cost, seat }
+        narrow.map_or(Seat::Wide(CounterKey { hash, id, key: charge.key }), Seat::Table)
     }
 
     fn lock<'a>(&'a self, asked: &[Ask<'_>]) -> Locked<'a> {
@@ -254,23 +264,21 @@ impl MemoryStore {
         self.wide.lock(wide)
     }
 
-    /// Inlined, for a decision is large.
     #[inline(always)]
-    fn decide(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
+    fn take_asked(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Timestamp) -> Taken {
         if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked {
-            let at = at.unwrap_or_else(|| self.clock.now());
-            let (outcome, step) = self.counters.look(counter, *cost, at);
-            if self.counters.take(counter, step, *cost, at).is_some() {
-                let mut outcomes = Outcomes::new();
-                outcomes.push(outcome);
-                return Taken::new(at, outcomes);
+            if let Some(outcome) = self.counters.take_settled(counter, *cost, at) {
+                return Taken::of_one(at, outcome);
+            }
+            if let Some(outcome) = self.counters.take_alone(counter, *cost, at) {
+                return Taken::of_one(at, outcome);
             }
         }
-        self.decide_together(charges, asked, at)
+        self.take_together(charges, asked, Some(at))
     }
 
     #[inline(never)]
-    fn decide_together(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
+    fn take_together(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
         let mut wide = self.lock(asked);
         let at = at.unwrap_or_else(|| self.clock.now());
         for race in 0..MAX_RACES {
@@ -346,6 +354,15 @@ impl MemoryStore {
                 outcome.status = self.look(asked, 0, wide, at).0.status;
             }
         }
+    }
+}
+
+impl Taken {
+    #[inline(always)]
+    fn of_one(at: Timestamp, outcome: Outcome) -> Self {
+        let mut outcomes = Outcomes::new();
+        outcomes.push(outcome);
+        Self::new(at, outcomes)
     }
 }
 

@@ -112,8 +112,26 @@ impl Counters {
         Some(Counter { registered: self.registry.number(id, quota)?, place })
     }
 
-    /// What a charge would get, and do.
+    /// Takes a charge, or says why not, of a request that places no other: what nearly all decisions come to. None: its key is
+    /// not where nearly all are, or somebody else was faster.
     #[inline(always)]
+    pub(super) fn take_settled(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Outcome> {
+        let Counter { place, registered } = counter;
+        let (slot, old) = self.table.seek_settled(place)?;
+        let (state, outcome) = self.registry.charged(old, registered, cost, now);
+        let changes = outcome.verdict == Verdict::Allow && cost > 0;
+        let new = Word::settled(place.tag, registered.number, state);
+        (!changes || slot.swap(old, new)).then_some(outcome)
+    }
+
+    /// The same wherever its key is, and if it is new. None: somebody else was faster.
+    #[inline(never)]
+    pub(super) fn take_alone(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Outcome> {
+        let (outcome, step) = self.look(counter, cost, now);
+        self.take(counter, step, cost, now).map(|_| outcome)
+    }
+
+    /// What a charge would get, and do.
     pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
         let Counter { place, registered } = counter;
         let sought = self.table.seek(place);
@@ -136,7 +154,6 @@ impl Counters {
     }
 
     /// Does what a charge would do. None: somebody else was faster, and it must be looked at again.
-    #[inline(always)]
     pub(super) fn take<'a>(
         &'a self,
         counter: &Counter<'a>,

@@ -81,13 +81,7 @@ pub(super) enum Room<'a> {
     None,
 }
 
-/// The slots of a bucket that a newcomer can have for nothing.
-#[derive(Clone, Copy, Default)]
-struct Free<'a> {
-    empty: Found<'a>,
-    as_new: Found<'a>,
-}
-
+/// The slots of a bucket that a newcomer can have for nothing: how many, and the first of them.
 #[derive(Clone, Copy, Default)]
 struct Found<'a> {
     slots: usize,
@@ -173,8 +167,23 @@ impl Table {
         let _ = place;
     }
 
-    /// Finds the word of a key. With reservations only, it is the one that goes first.
+    /// Finds the counter of a key where nearly all are. None: it is elsewhere, or nowhere.
     #[inline(always)]
+    pub(super) fn seek_settled(&self, place: &Place) -> Option<(Slot<'_>, Word)> {
+        for bucket in &place.buckets[..2] {
+            for (i, word) in self.bucket(*bucket).iter().enumerate() {
+                let slot = Slot { word, rank: *bucket as usize * SLOTS + i };
+                let word = slot.load();
+                if word.is_settled_of(place.tag) {
+                    return Some((slot, word));
+                }
+            }
+        }
+        None
+    }
+
+    /// Finds the word of a key. With reservations only, it is the one that goes first.
+    #[inline]
     pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
         let settled = self.each(place, |_, slot, word| {
@@ -226,35 +235,56 @@ impl Table {
     ///
     /// Of the two usual buckets it is in the one with more such slots: that leaves both choices to those who come later.
     pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Room<'_> {
-        let mut free = [Free::default(); 3];
-        let mut least: Option<(O, Slot<'_>, Word)> = None;
+        let mut empty = [Found::default(); 3];
         let unknown = self.each(place, |choice, slot, word| {
-            let bucket = &mut free[choice];
             if word.is_of(place.tag) {
                 return ControlFlow::Break(());
             }
             if word.kind() == Kind::Empty {
-                bucket.empty.count(slot, word);
-                return ControlFlow::Continue(());
-            }
-            match owes(word) {
-                Owes::Nothing => bucket.as_new.count(slot, word),
-                Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
-                    least = Some((debt, slot, word));
-                }
-                Owes::Something(_) | Owes::TooMuch => {}
+                empty[choice].count(slot, word);
             }
             ControlFlow::Continue(())
         });
         if unknown.is_break() {
             return Room::Known;
         }
-        let [one, two, other] = free;
-        one.empty
-            .or_more(two.empty)
-            .or(one.as_new.or_more(two.as_new))
-            .or(other.empty.first)
-            .or(other.as_new.first)
+        let [one, two, other] = empty;
+        match one.or_more(two) {
+            Some((slot, word)) => Room::In(slot, word),
+            None => self.room_of_another(place, other.first, owes),
+        }
+    }
+
+    /// Room where both usual buckets are full; `empty` is a slot of the third one.
+    #[inline(never)]
+    fn room_of_another<'a, O: Ord>(
+        &'a self,
+        place: &Place,
+        empty: Option<(Slot<'a>, Word)>,
+        owes: impl Fn(Word) -> Owes<O>,
+    ) -> Room<'a> {
+        let mut as_new = [Found::default(); 3];
+        let mut least: Option<(O, Slot<'_>, Word)> = None;
+        let unknown = self.each(place, |choice, slot, word| {
+            if word.is_of(place.tag) {
+                return ControlFlow::Break(());
+            }
+            match owes(word) {
+                Owes::Nothing if word.kind() != Kind::Empty => as_new[choice].count(slot, word),
+                Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
+                    least = Some((debt, slot, word));
+                }
+                Owes::Nothing | Owes::Something(_) | Owes::TooMuch => {}
+            }
+            ControlFlow::Continue(())
+        });
+        if unknown.is_break() {
+            return Room::Known;
+        }
+        let [one, two, other] = as_new;
+        one.or_more(two)
+            .or(empty)
+            .or(other.first)
             .or(least.map(|(_, slot, word)| (slot, word)))
             .map_or(Room::None, |(slot, word)| Room::In(slot, word))
     }

@@ -88,6 +88,12 @@ impl Word {
         Self::settled(tag, self.quota(), self.state())
     }
 
+    /// Whether it is a counter of a key with this tag.
+    pub(super) fn is_settled_of(self, tag: u32) -> bool {
+        const MASK: u64 = 3 << KIND_AT | u32::MAX as u64;
+        self.low() & MASK == (SETTLED << KIND_AT | u64::from(tag))
+    }
+
     /// Whether it stands for a key with this tag: settled, or about to be.
     pub(super) fn is_of(self, tag: u32) -> bool {
         self.tag() == tag && self.low() >> KIND_AT & RESERVED == RESERVED
