@@ -125,24 +125,24 @@ impl Decision {
         let (mut policy, mut limit) = (List::new(), List::new());
         for counted in self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)) {
             if !policy.is_empty() {
-                policy.extend_from_slice(b", ");
-                limit.extend_from_slice(b", ");
+                policy.push(", ");
+                limit.push(", ");
             }
             let wait = match counted.outcome.verdict {
                 Verdict::Allow => counted.status().refill_after,
                 Verdict::Deny => counted.outcome.retry_after,
             };
-            policy.extend_from_slice(counted.members.policy.as_bytes());
-            limit.extend_from_slice(counted.members.limit.as_bytes());
-            limit.extend_from_slice(itoa::Buffer::new().format(counted.status().remaining).as_bytes());
+            policy.push(&counted.members.policy);
+            limit.push(&counted.members.limit);
+            limit.push(itoa::Buffer::new().format(counted.status().remaining));
             if let Some(wait) = wait {
-                limit.extend_from_slice(b";t=");
-                limit.extend_from_slice(itoa::Buffer::new().format(whole_seconds(wait)).as_bytes());
+                limit.push(";t=");
+                limit.push(itoa::Buffer::new().format(whole_seconds(wait)));
             }
         }
         if !policy.is_empty() {
-            tell("RateLimit-Policy", as_text(&policy), false);
-            tell("RateLimit", as_text(&limit), false);
+            tell("RateLimit-Policy", policy.as_text(), false);
+            tell("RateLimit", limit.as_text(), false);
         }
     }
 
@@ -173,11 +173,33 @@ impl Decision {
 }
 
 /// A list in the making, with room for three rules before it needs memory of its own.
-type List = SmallVec<[u8; 128]>;
+struct List {
+    room: SmallVec<[u8; 128]>,
+    len: usize,
+}
 
-/// Rule names are ASCII, and so is everything else in a list.
-fn as_text(list: &List) -> &str {
-    str::from_utf8(list).unwrap_or_default()
+impl List {
+    fn new() -> Self {
+        Self { room: SmallVec::from([0; 128]), len: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push(&mut self, text: &str) {
+        let end = self.len + text.len();
+        if end > self.room.len() {
+            self.room.resize(2 * end, 0);
+        }
+        self.room[self.len..end].copy_from_slice(text.as_bytes());
+        self.len = end;
+    }
+
+    fn as_text(&self) -> &str {
+        // Only text was put into it.
+        str::from_utf8(&self.room[..self.len]).unwrap_or_default()
+    }
 }
 
 /// What is the same of a quota's members for every request: all of that in `RateLimit-Policy`, and that in `RateLimit` up to its

@@ -23,19 +23,19 @@ pub struct State {
 pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
     let bucket = Bucket::of(quota);
     let open = still_filling(state, now);
-    if cost == 0 {
-        return (open, Outcome::allow(bucket.status(open, now)));
-    }
     let missing = open.map_or(0, |open| open.missing(now));
+    if cost == 0 {
+        return (open, Outcome::allow(bucket.status(open, missing, now)));
+    }
     let wanted = bucket.units(cost);
     if missing + wanted > bucket.capacity {
-        let until_it_fits = |open: State| open.until_missing(bucket.capacity - wanted, now);
+        let until_it_fits = |open: State| open.until_missing(bucket.capacity - wanted, missing);
         let retry_after = open.filter(|_| wanted <= bucket.capacity).map(until_it_fits);
-        return (open, Outcome::deny(bucket.status(open, now), retry_after));
+        return (open, Outcome::deny(bucket.status(open, missing, now), retry_after));
     }
     let missing = missing + wanted;
     let charged = bucket.missing(missing, now);
-    (charged, Outcome::allow(bucket.status_of(charged, missing, now)))
+    (charged, Outcome::allow(bucket.status(charged, missing, now)))
 }
 
 /// Gives back what of the charge cannot have been refilled since, as if the bucket had refilled nothing else. What others
@@ -103,10 +103,10 @@ impl State {
         u128::from(self.full_at - now) * u128::from(self.amount) + u128::from(self.parts)
     }
 
-    /// Time until no more than `target` units are missing.
-    fn until_missing(&self, target: u128, now: u64) -> Duration {
-        let to_refill = self.missing(now).saturating_sub(target);
-        Duration::from_micros(div_ceil(to_refill, self.amount))
+    /// Time until no more than `target` units are missing of which `missing` are now.
+    #[inline(always)]
+    fn until_missing(&self, target: u128, missing: u128) -> Duration {
+        Duration::from_micros(div_ceil(missing.saturating_sub(target), self.amount))
     }
 
     /// The same bucket with `missing` units missing at `now`; one that misses nothing is as new.
@@ -144,13 +144,9 @@ impl Bucket {
         State { full_at: now, parts: 0, amount: self.amount.max(1) }.with_missing(missing, now)
     }
 
-    fn status(&self, open: Option<State>, now: u64) -> Status {
-        self.status_of(open, open.map_or(0, |open| open.missing(now)), now)
-    }
-
-    /// The same, when it is known how much is missing.
+    /// How a bucket stands in which so much is missing.
     #[inline(always)]
-    fn status_of(&self, open: Option<State>, missing: u128, now: u64) -> Status {
+    fn status(&self, open: Option<State>, missing: u128, now: u64) -> Status {
         let limit = self.limit;
         let Some(open) = open else {
             return Status { limit, remaining: limit, refill_after: None, reset_after: Duration::ZERO };
@@ -158,11 +154,10 @@ impl Bucket {
         // An override with a smaller burst can find more missing than it holds.
         let (remaining, _) = divide(self.capacity.saturating_sub(missing), self.window);
         let next = product(remaining + 1, self.window);
-        let refill_after = |target| Duration::from_micros(div_ceil(missing.saturating_sub(target), open.amount));
         Status {
             limit,
             remaining,
-            refill_after: self.capacity.checked_sub(next).map(refill_after),
+            refill_after: self.capacity.checked_sub(next).map(|target| open.until_missing(target, missing)),
             reset_after: Duration::from_micros(open.full_at - now + u64::from(open.parts > 0)),
         }
     }

@@ -188,14 +188,27 @@ impl MemoryStore {
     pub fn take_batch_now<'a, C: AsRef<[Charge<'a>]>>(&self, requests: &[C]) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
         for requests in requests.chunks(AT_ONCE) {
-            let charges = requests.iter().flat_map(AsRef::as_ref);
-            let asked: SmallVec<[Ask<'_>; AT_ONCE]> = charges.flat_map(|charge| self.ask_all(charge)).collect();
+            let mut asked: SmallVec<[Ask<'_>; AT_ONCE]> = SmallVec::new();
+            for charge in requests.iter().flat_map(AsRef::as_ref) {
+                asked.extend(charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota)));
+            }
             let (at, mut rest) = (self.clock.now(), asked.as_slice());
             for request in requests {
                 let charges = request.as_ref();
                 let (asked, others) = rest.split_at(charges.iter().map(|charge| charge.quotas.len()).sum());
                 rest = others;
-                taken.push(self.take_asked(charges, asked, at));
+                let outcome = match asked {
+                    [Ask { seat: Seat::Table(counter), cost, .. }] => self.counters.take_settled(counter, *cost, at),
+                    _ => None,
+                };
+                match outcome {
+                    Some(outcome) => {
+                        // Where it stays, for it is large.
+                        taken.push(Taken::new(at, Outcomes::new()));
+                        taken.last_mut().into_iter().for_each(|taken| taken.outcomes.push(outcome));
+                    }
+                    None => taken.push(self.take_asked(charges, asked, at)),
+                }
             }
         }
         taken
@@ -240,11 +253,13 @@ impl MemoryStore {
     }
 
     fn asked<'a>(&'a self, charges: &[Charge<'a>]) -> Asked<'a> {
-        charges.iter().flat_map(|charge| self.ask_all(charge)).collect()
-    }
-
-    fn ask_all<'a>(&'a self, charge: &Charge<'a>) -> impl Iterator<Item = Ask<'a>> {
-        charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota))
+        let mut asked = Asked::new();
+        for charge in charges {
+            for (id, quota) in charge.quotas.iter() {
+                asked.push(self.ask(charge, id, quota));
+            }
+        }
+        asked
     }
 
     fn ask<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &'a Quota) -> Ask<'a> {
@@ -264,15 +279,12 @@ impl MemoryStore {
         self.wide.lock(wide)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn take_asked(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Timestamp) -> Taken {
-        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked {
-            if let Some(outcome) = self.counters.take_settled(counter, *cost, at) {
-                return Taken::of_one(at, outcome);
-            }
-            if let Some(outcome) = self.counters.take_alone(counter, *cost, at) {
-                return Taken::of_one(at, outcome);
-            }
+        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked
+            && let Some(outcome) = self.counters.take_alone(counter, *cost, at)
+        {
+            return Taken::of_one(at, outcome);
         }
         self.take_together(charges, asked, Some(at))
     }
@@ -393,14 +405,14 @@ enum Seat<'a> {
 /// For each quota of each charge whether it is taken: all of an enforced request, a shadow charge by itself.
 fn taken(charges: &[Charge<'_>], outcomes: &[Outcome]) -> SmallVec<[bool; 4]> {
     let passes = passes(charges, outcomes);
-    let mut rest = outcomes;
-    let of_charge = |charge: &Charge<'_>| {
-        let (outcomes, others) = rest.split_at(charge.quotas.len());
+    let (mut taken, mut rest) = (SmallVec::new(), outcomes);
+    for charge in charges {
+        let (of_charge, others) = rest.split_at(charge.quotas.len());
         rest = others;
-        let is_taken = passes && outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow);
-        std::iter::repeat_n(is_taken, outcomes.len())
-    };
-    charges.iter().flat_map(of_charge).collect()
+        let is_taken = passes && of_charge.iter().all(|outcome| outcome.verdict == Verdict::Allow);
+        taken.resize(taken.len() + of_charge.len(), is_taken);
+    }
+    taken
 }
 
 impl Store for MemoryStore {

@@ -127,14 +127,19 @@ impl Counters {
     /// The same wherever its key is, and if it is new. None: somebody else was faster.
     #[inline(never)]
     pub(super) fn take_alone(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Outcome> {
-        let (outcome, step) = self.look(counter, cost, now);
+        let (outcome, step) = self.look_at(self.table.seek(&counter.place), counter, cost, now);
         self.take(counter, step, cost, now).map(|_| outcome)
     }
 
     /// What a charge would get, and do.
     pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
+        let settled = self.table.seek_settled(&counter.place).map(|(slot, word)| Sought::Settled(slot, word));
+        self.look_at(settled.unwrap_or_else(|| self.table.seek(&counter.place)), counter, cost, now)
+    }
+
+    #[inline(always)]
+    fn look_at<'a>(&self, sought: Sought<'a>, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'a>) {
         let Counter { place, registered } = counter;
-        let sought = self.table.seek(place);
         let old = match sought {
             Sought::Settled(_, word) => word,
             // Who is about to settle it has charged nobody yet.

@@ -183,7 +183,7 @@ impl Table {
     }
 
     /// Finds the word of a key. With reservations only, it is the one that goes first.
-    #[inline]
+    #[inline(never)]
     pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
         let settled = self.each(place, |_, slot, word| {
