@@ -80,7 +80,7 @@ impl Key {
         }
         // All of them, and not only up to the first that is not: then the loop needs no branches.
         if value.iter().fold(true, |all, byte| all & IS_PLAIN[usize::from(*byte)]) {
-            return self.0.extend_from_slice(value);
+            return self.append(value);
         }
         for part in value.chunks(AT_ONCE) {
             let (mut text, mut end) = ([0; 3 * AT_ONCE], 0);
@@ -130,17 +130,31 @@ impl Key {
 
     /// By far the most common part, without the machinery of formatting.
     fn address_v4(&mut self, address: std::net::Ipv4Addr) {
+        let (mut text, mut end) = ([0; "255.255.255.255".len()], 0);
+        let mut put = |byte| {
+            text[end] = byte;
+            end += 1;
+        };
         for (i, octet) in address.octets().into_iter().enumerate() {
             if i > 0 {
-                self.0.push(b'.');
+                put(b'.');
             }
             if octet >= 100 {
-                self.0.push(b'0' + octet / 100);
+                put(b'0' + octet / 100);
             }
             if octet >= 10 {
-                self.0.push(b'0' + octet / 10 % 10);
+                put(b'0' + octet / 10 % 10);
             }
-            self.0.push(b'0' + octet % 10);
+            put(b'0' + octet % 10);
+        }
+        self.append(&text[..end]);
+    }
+
+    /// Adds bytes as they are. The first ones, mostly the only ones, need nobody to make room for them.
+    fn append(&mut self, bytes: &[u8]) {
+        match self.0.is_empty() {
+            true => self.0 = SmallVec::from_slice(bytes),
+            false => self.0.extend_from_slice(bytes),
         }
     }
 }
