@@ -82,6 +82,9 @@ impl fmt::Display for Algorithm {
 pub struct Quota {
     limit: Limit,
     algorithm: Algorithm,
+    /// These follow from the limit; every decision needs them.
+    capacity: u64,
+    window_micros: u64,
 }
 
 impl Quota {
@@ -99,7 +102,8 @@ impl Quota {
         if algorithm == Algorithm::SlidingLog && limit.amount > MAX_LOG_AMOUNT {
             return Err(QuotaError::LogTooLong { limit });
         }
-        Ok(Self { limit, algorithm })
+        let window_micros = limit.unit.millis() * limit.n * 1_000;
+        Ok(Self { limit, algorithm, capacity: limit.burst.unwrap_or(limit.amount), window_micros })
     }
 
     /// The limit as it was written.
@@ -119,10 +123,7 @@ impl Quota {
 
     /// The most that may pass at one instant from full, which a status calls `limit`: the burst of a bucket, else the amount.
     pub const fn capacity(&self) -> u64 {
-        match self.limit.burst {
-            Some(burst) => burst,
-            None => self.limit.amount,
-        }
+        self.capacity
     }
 
     /// The window.
@@ -132,7 +133,7 @@ impl Quota {
 
     /// The window in microseconds, as the algorithms count.
     pub(crate) const fn window_micros(&self) -> u64 {
-        self.limit.unit.millis() * self.limit.n * 1_000
+        self.window_micros
     }
 }
 

@@ -186,9 +186,9 @@ impl MemoryStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_batch_now<'a, C: AsRef<[Charge<'a>]>>(&self, requests: &[C]) -> Vec<Taken> {
-        let mut taken = Vec::with_capacity(requests.len());
+        let (mut taken, mut asked) = (Vec::with_capacity(requests.len()), Vec::with_capacity(AT_ONCE));
         for requests in requests.chunks(AT_ONCE) {
-            let mut asked: SmallVec<[Ask<'_>; AT_ONCE]> = SmallVec::new();
+            asked.clear();
             for charge in requests.iter().flat_map(AsRef::as_ref) {
                 asked.extend(charge.quotas.iter().map(|(id, quota)| self.ask(charge, id, quota)));
             }
