@@ -1,6 +1,7 @@
 //! What one request asks of the store, with nothing borrowed, so that it can wait in a queue.
 
-use smallvec::SmallVec;
+use std::sync::Arc;
+
 use tollgate::{
     clock::Timestamp,
     policy::{Mode, Quotas},
@@ -48,8 +49,8 @@ pub(crate) struct Counter {
     pub(crate) group: u16,
 }
 
-/// The counters of one request.
-pub(crate) type Counters = SmallVec<[Counter; 2]>;
+/// The counters of one request, which wait and are looked up again without being copied.
+pub(crate) type Counters = Arc<[Counter]>;
 
 impl Counter {
     /// What of its key decides in which slot of a Cluster it is: `cluster-spec`, "Hash tags".
@@ -62,7 +63,7 @@ impl Counter {
 
 /// The counters of these charges.
 pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
-    let mut counters = Counters::new();
+    let mut counters = Vec::with_capacity(charges.len());
     let mut shadows = 0;
     for charge in charges {
         let group = match charge.mode {
@@ -77,7 +78,7 @@ pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
             counters.push(Counter { key, quota: *quota, cost: charge.cost, lease: lease(charge, quota), group });
         }
     }
-    counters
+    counters.into()
 }
 
 /// Rules in shadow have nothing to gain: they are asked about with the request.

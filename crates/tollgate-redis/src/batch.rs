@@ -47,7 +47,7 @@ impl<'a> Batch<'a> {
             batch.push(ask);
         }
         batch.is_one = match asks {
-            [Ask { verb: Verb::Take, counters }] => match counters.as_slice() {
+            [Ask { verb: Verb::Take, counters }] => match &counters[..] {
                 [counter] => counter.group == 0 && counter.quota.algorithm() != Algorithm::SlidingLog,
                 _ => false,
             },
@@ -76,7 +76,7 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, ask: &'a Ask) {
         let first = self.key_of.len();
-        for counter in &ask.counters {
+        for counter in ask.counters.iter() {
             let key = self.key(&counter.key);
             self.key_of.push(key);
         }

@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, thread, time::Duration};
 
-use smallvec::SmallVec;
 use tokio::runtime;
 use tollgate::{
     clock::Clock,
@@ -14,8 +13,8 @@ use tollgate::{
 
 use crate::{
     Settings,
-    ask::{Answer, Ask, Counters, Verb, counters},
-    denials::{Denials, by_charge},
+    ask::{Answer, Ask, Counter, Counters, Verb, counters},
+    denials::Denials,
     error::RedisError,
     leases::Leases,
     queue::Queue,
@@ -130,10 +129,10 @@ impl RedisStore {
 
     /// What is to be given back of one charge: into the lease that it was spent of, or to the server.
     fn not_of_a_lease(&self, given: &GiveBack<'_>) -> Counters {
-        let mut counters = self.counters(&[given.charge]);
+        let counters = self.counters(&[given.charge]);
         self.denials.forget(&counters);
-        counters.retain(|counter| counter.lease == 0 || !self.leases.give_back(counter, given.at));
-        counters
+        let is_charged_there = |counter: &&Counter| counter.lease == 0 || !self.leases.give_back(counter, given.at);
+        counters.iter().filter(is_charged_there).cloned().collect()
     }
 }
 
@@ -152,8 +151,7 @@ impl Store for RedisStore {
         if keeps_denials && let Some(answer) = self.denials.answer(charges, &counters, asked_at) {
             return Ok(answer);
         }
-        let parts: SmallVec<[_; 4]> = by_charge(charges, &counters).collect();
-        let taken = self.in_time(self.take_all(&parts)).await;
+        let taken = self.in_time(self.take_all(charges, &counters)).await;
         match &taken {
             Ok(taken) if keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
             Ok(_) => {}
@@ -164,8 +162,7 @@ impl Store for RedisStore {
 
     async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
         let counters = self.counters(charges);
-        let parts: SmallVec<[_; 4]> = by_charge(charges, &counters).collect();
-        self.in_time(self.look_everywhere(&parts)).await
+        self.in_time(self.look_everywhere(charges, &counters)).await
     }
 
     async fn give_back(&self, given: &[GiveBack<'_>]) -> Result<(), RedisError> {

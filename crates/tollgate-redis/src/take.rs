@@ -18,6 +18,7 @@ use tollgate::{
 use crate::{
     RedisStore,
     ask::{Answer, Counter, Counters, Verb},
+    denials::by_charge,
     error::RedisError,
     leases::{Lease, Spent},
     url::Servers,
@@ -28,34 +29,37 @@ type Part<'a, 'b> = (&'a Charge<'b>, &'a [Counter]);
 type Parts<'a, 'b> = SmallVec<[Part<'a, 'b>; 4]>;
 
 impl RedisStore {
-    /// Takes everything or nothing.
-    pub(crate) async fn take_all(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
-        let is_leased = |part: &Part<'_, '_>| part.1.iter().any(|counter| counter.lease > 0);
-        let (leased, rest): (Parts<'_, '_>, Parts<'_, '_>) = parts.iter().copied().partition(is_leased);
-        if leased.is_empty() {
-            return self.take_everywhere(parts).await;
+    /// Takes everything or nothing. What is rare is boxed, for every decision would have to be as large as it.
+    pub(crate) async fn take_all(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
+        match counters.iter().any(|counter| counter.lease > 0) {
+            true => Box::pin(self.take_of_leases(charges, counters)).await,
+            false => self.take_everywhere(charges, counters).await,
         }
+    }
+
+    async fn take_of_leases(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
         let mut spending = Spending::default();
-        for counter in leased.iter().flat_map(|(_, counters)| *counters) {
+        for counter in counters.iter().filter(|counter| counter.lease > 0) {
             match self.spend(counter).await? {
                 Some((lease, spent)) => spending.0.push((lease, spent, counter.cost)),
                 // What is left is too little to be leased, and perhaps enough for this request.
                 None => {
                     drop(spending);
-                    return self.take_everywhere(parts).await;
+                    return self.take_everywhere(charges, counters).await;
                 }
             }
         }
+        let is_leased = |part: &Part<'_, '_>| part.1.iter().any(|counter| counter.lease > 0);
+        let rest: Parts<'_, '_> = by_charge(charges, counters).filter(|part| !is_leased(part)).collect();
+        let of_rest: SmallVec<[Charge<'_>; 4]> = rest.iter().map(|(charge, _)| **charge).collect();
         let taken = match rest.is_empty() {
             true => Taken::new(spending.at().unwrap_or_else(|| self.clock.now()), Outcomes::new()),
-            false => self.take_everywhere(&rest).await?,
+            false => self.take_everywhere(&of_rest, &all(&rest, &(0..rest.len()).collect())).await?,
         };
-        let charges: SmallVec<[Charge<'_>; 4]> = rest.iter().map(|(charge, _)| **charge).collect();
-        let is_taken = passes(&charges, &taken.outcomes);
-        let spent = if is_taken { spending.keep() } else { spending.undo() };
+        let spent = if passes(&of_rest, &taken.outcomes) { spending.keep() } else { spending.undo() };
         let (mut spent, mut others, mut outcomes) = (spent.into_iter(), taken.outcomes.into_iter(), Outcomes::new());
-        for part in parts {
-            let of_part = if is_leased(part) { &mut spent } else { &mut others };
+        for part in by_charge(charges, counters) {
+            let of_part = if is_leased(&part) { &mut spent } else { &mut others };
             outcomes.extend(of_part.take(part.1.len()));
         }
         Ok(Taken::new(taken.at, outcomes))
@@ -78,7 +82,7 @@ impl RedisStore {
     /// Makes a trip for a lease, and tells whether it has brought something.
     async fn bring(&self, lease: &Lease, counter: Counter) -> Result<bool, RedisError> {
         let (asked_at, quota) = (self.clock.now(), counter.quota);
-        let answer = self.ask(Verb::Lease, SmallVec::from_iter([counter])).await?;
+        let answer = self.ask(Verb::Lease, Counters::from([counter])).await?;
         match answer.taken.outcomes.first() {
             Some(outcome) if answer.leased > 0 => {
                 lease.hold(answer.leased, &quota, &outcome.status, asked_at, answer.taken.at);
@@ -111,27 +115,38 @@ impl RedisStore {
     }
 
     /// Takes everything or nothing, wherever it is.
-    async fn take_everywhere(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
-        let places = self.places(parts);
-        match places.as_slice() {
-            [place] => Ok(self.ask(Verb::Take, all(parts, place)).await?.taken),
-            places => self.take_in_places(parts, places).await,
+    async fn take_everywhere(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
+        match self.are_in_one_place(counters) {
+            true => Ok(self.ask(Verb::Take, counters.clone()).await?.taken),
+            false => Box::pin(self.take_in_places(&by_charge(charges, counters).collect::<Parts<'_, '_>>())).await,
         }
     }
 
     /// What taking would answer.
-    pub(crate) async fn look_everywhere(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
-        let places = self.places(parts);
-        match places.as_slice() {
-            [place] => Ok(self.ask(Verb::Look, all(parts, place)).await?.taken),
-            places => Ok(self.look_in_places(parts, places).await?.together(self.clock.now())),
+    pub(crate) async fn look_everywhere(
+        &self,
+        charges: &[Charge<'_>],
+        counters: &Counters,
+    ) -> Result<Taken, RedisError> {
+        if self.are_in_one_place(counters) {
+            return Ok(self.ask(Verb::Look, counters.clone()).await?.taken);
         }
+        let parts: Parts<'_, '_> = by_charge(charges, counters).collect();
+        Ok(self.look_in_places(&parts, &places(&parts)).await?.together(self.clock.now()))
+    }
+
+    /// Whether one server can decide about them: all of them are on a single one, and those of one hash tag in a Cluster.
+    fn are_in_one_place(&self, counters: &Counters) -> bool {
+        let mut tags = counters.iter().map(Counter::tag);
+        let first = tags.next();
+        !matches!(self.settings.url.servers, Servers::Cluster(_)) || tags.all(|tag| Some(tag) == first)
     }
 
     /// Looks at all places first, so that a request that is to be denied is charged nowhere. Only if somebody else is faster in between, it is
     /// charged in some places and given back.
-    async fn take_in_places(&self, parts: &[Part<'_, '_>], places: &[Place]) -> Result<Taken, RedisError> {
-        let seen = self.look_in_places(parts, places).await?;
+    async fn take_in_places(&self, parts: &[Part<'_, '_>]) -> Result<Taken, RedisError> {
+        let places = places(parts);
+        let seen = self.look_in_places(parts, &places).await?;
         if !seen.passes {
             return Ok(seen.together(self.clock.now()));
         }
@@ -198,32 +213,19 @@ impl RedisStore {
         }
         Ok(asked)
     }
+}
 
-    /// Which charges are in one place: all of them on a single server, those of one hash tag in a Cluster. Those of rules in shadow come last,
-    /// for they are taken only if all others are.
-    fn places(&self, parts: &[Part<'_, '_>]) -> SmallVec<[Place; 2]> {
-        let mut places: SmallVec<[Place; 2]> = SmallVec::new();
-        if !matches!(self.settings.url.servers, Servers::Cluster(_)) {
-            places.push((0..parts.len()).collect());
-            return places;
+/// Which charges are in one place, those of rules in shadow apart, for they are taken only if all others are.
+fn places(parts: &[Part<'_, '_>]) -> SmallVec<[Place; 2]> {
+    let place_of = |part: usize| (parts[part].1.first().map(Counter::tag), parts[part].0.mode == Mode::Shadow);
+    let mut places: SmallVec<[Place; 2]> = SmallVec::new();
+    for part in 0..parts.len() {
+        match places.iter_mut().find(|place| place_of(place[0]) == place_of(part)) {
+            Some(place) => place.push(part),
+            None => places.push(SmallVec::from_iter([part])),
         }
-        let tag = |part: usize| parts[part].1.first().map(Counter::tag);
-        let in_shadow = |part: usize| parts[part].0.mode == Mode::Shadow;
-        let is_one = (0..parts.len()).all(|part| tag(part) == tag(0));
-        let mut order: SmallVec<[usize; 8]> = (0..parts.len()).collect();
-        if !is_one {
-            order.sort_by_key(|part| in_shadow(*part));
-        }
-        for part in order {
-            let fits =
-                |place: &&mut Place| tag(place[0]) == tag(part) && (is_one || in_shadow(place[0]) == in_shadow(part));
-            match places.iter_mut().find(fits) {
-                Some(place) => place.push(part),
-                None => places.push(SmallVec::from_iter([part])),
-            }
-        }
-        places
     }
+    places
 }
 
 /// Charges in one place, by their numbers.
