@@ -209,8 +209,13 @@ rules:
 /// The table names tests as `engine/faults::a_limit_of_n_lets_n_through`, its files by these words.
 #[test]
 fn every_test_that_the_table_names_exists() {
-    const FOLDERS: [(&str, &str); 4] =
-        [("engine", "tollgate"), ("tower", "tollgate-tower"), ("server", "tollgate-server"), ("cli", "tollgate-cli")];
+    const FOLDERS: [(&str, &str); 5] = [
+        ("engine", "tollgate"),
+        ("redis", "tollgate-redis"),
+        ("tower", "tollgate-tower"),
+        ("server", "tollgate-server"),
+        ("cli", "tollgate-cli"),
+    ];
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let table = include_str!("../../../../docs/parity.md");
     let mut named = 0;
