@@ -51,9 +51,6 @@ impl Denials {
     /// The answer, if one of the enforced charges is known to be denied. It is silent on the others.
     pub(crate) fn answer(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
         let generations = self.generations();
-        if generations.current.is_empty() && generations.previous.is_empty() {
-            return None;
-        }
         let mut answer: Option<(Timestamp, Outcomes)> = None;
         let mut of_charges = SmallVec::new();
         for (charge, counters) in by_charge(charges, counters) {
@@ -69,6 +66,11 @@ impl Denials {
         let all_answered = of_charges.iter().all(|answerer| *answerer == Answerer::Store);
         let answerers = (!all_answered).then(|| Box::new(Answerers { of_charges, memory_at: now }));
         Some(Taken { at, outcomes, answerers })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let generations = self.generations();
+        generations.current.is_empty() && generations.previous.is_empty()
     }
 
     /// Remembers what was denied of these charges, which were asked for at that time.

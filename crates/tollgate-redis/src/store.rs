@@ -4,7 +4,7 @@ use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::runtime;
 use tollgate::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     key::Key,
     policy::{Mode, Quotas},
     quota::{Algorithm, Limits},
@@ -111,6 +111,11 @@ impl RedisStore {
         self.in_time(self.ask(Verb::Look, self.counters(&[charge]))).await.map(|_| ())
     }
 
+    /// What can be answered without asking anybody: from leases, or since it is known to be denied.
+    fn at_hand(&self, charges: &[Charge<'_>], counters: &Counters, now: Timestamp) -> Option<Taken> {
+        self.spend_at_hand(counters).or_else(|| self.denials.answer(charges, counters, now))
+    }
+
     fn counters(&self, charges: &[Charge<'_>]) -> Counters {
         counters(&self.settings.url.prefix, charges)
     }
@@ -144,20 +149,25 @@ impl Store for RedisStore {
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
         let (counters, asked_at) = (self.counters(charges), self.clock.now());
-        if let Some(taken) = self.take_at_hand(&counters) {
+        if let Some(taken) = self.at_hand(charges, &counters, asked_at) {
             return Ok(taken);
-        }
-        let keeps_denials = self.settings.url.keeps_denials;
-        if keeps_denials && let Some(answer) = self.denials.answer(charges, &counters, asked_at) {
-            return Ok(answer);
         }
         let taken = self.in_time(self.take_all(charges, &counters)).await;
         match &taken {
-            Ok(taken) if keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
+            Ok(taken) if self.settings.url.keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
             Ok(_) => {}
             Err(_) => self.denials.forget_all(),
         }
         taken
+    }
+
+    fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
+        let may_lease = charges.iter().any(|charge| charge.quotas.sharing().lease.is_some());
+        // Most requests find nothing, and need no keys to know that.
+        match may_lease || !self.denials.is_empty() {
+            true => self.at_hand(charges, &self.counters(charges), self.clock.now()),
+            false => None,
+        }
     }
 
     async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {

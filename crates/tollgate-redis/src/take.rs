@@ -66,7 +66,7 @@ impl RedisStore {
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
-    pub(crate) fn take_at_hand(&self, counters: &[Counter]) -> Option<Taken> {
+    pub(crate) fn spend_at_hand(&self, counters: &[Counter]) -> Option<Taken> {
         if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
             return None;
         }
@@ -163,10 +163,15 @@ impl RedisStore {
             }
         }
         if answers.passes && error.is_none() {
-            for place in shadows {
-                answers.note(place, &self.ask(Verb::Take, all(parts, place)).await?.taken);
+            for place in &shadows {
+                match self.ask(Verb::Take, all(parts, place)).await {
+                    Ok(answer) => _ = answers.note(place, &answer.taken),
+                    Err(why) => error = Some(why),
+                }
             }
-            return Ok(answers.together(self.clock.now()));
+            if error.is_none() {
+                return Ok(answers.together(self.clock.now()));
+            }
         }
         for (place, at) in &charged {
             // Whatever cannot be given back stays charged.

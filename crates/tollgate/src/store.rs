@@ -121,6 +121,12 @@ pub trait Store: Send + Sync {
     /// Takes all the enforced charges or none.
     fn take(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<Taken, Self::Error>> + Send;
 
+    /// Takes all the enforced charges if it can tell that they fit, or that they do not, without asking anybody: from what it has in hand.
+    /// None, or always none for a store that has nothing: [`take`](Self::take) has to be asked.
+    fn take_at_hand(&self, _charges: &[Charge<'_>]) -> Option<Taken> {
+        None
+    }
+
     /// Tells what [`take`](Self::take) would answer, and takes nothing.
     fn look(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<Taken, Self::Error>> + Send;
 

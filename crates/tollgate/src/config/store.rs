@@ -70,8 +70,14 @@ pub(super) fn store(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option
     }
     let url = store.required("url").and_then(|field| url(field, surroundings));
     let timeout = store.optional("timeout").map(timeout);
-    let ca = store.optional("ca").map(|field| certificates(field, surroundings));
+    let ca_field = store.optional("ca");
+    let ca = ca_field.map(|field| certificates(field, surroundings));
     store.finish();
+    if let (Some(url), Some(ca_field)) = (&url, ca_field)
+        && !speaks_tls(url)
+    {
+        ca_field.mistakes.at(ca_field.place(), "ca: the URL asks for no TLS, expected rediss:// or valkeys://");
+    }
     let timeout = timeout.unwrap_or(Some(SharedStore::DEFAULT_TIMEOUT))?;
     let ca = ca.map_or(Some(None), |ca| ca.map(Some))?;
     Some(StoreConfig { counters: LOCAL_COUNTERS, shared: Some(SharedStore { url: url?, timeout, ca }) })
@@ -99,6 +105,12 @@ fn url(field: Field<'_>, surroundings: &Surroundings<'_>) -> Option<String> {
             None
         }
     }
+}
+
+/// `rediss://`, `valkeys+cluster://`, …
+fn speaks_tls(url: &str) -> bool {
+    let scheme = url.split("://").next().unwrap_or_default();
+    scheme.split('+').next().is_some_and(|base| base.ends_with("ss") || base.ends_with("ys"))
 }
 
 /// Whoever waits for a limit longer than that would rather have no limit.

@@ -138,11 +138,14 @@ impl Stores {
         if !passes(&ours, &taken_here.outcomes) {
             return join(charges, |charge| here_or(Answerer::Unasked, charge), None, taken_here);
         }
-        let asked = match spending {
-            Spending::Yes => shared.store.take(&theirs),
-            Spending::No => shared.store.look(&theirs),
+        // That nobody had to be asked says nothing of whether anybody would answer.
+        let at_hand = if spending == Spending::Yes { shared.store.take_at_hand(&theirs) } else { None };
+        let answer = match (at_hand, spending) {
+            (Some(answer), _) => Some(answer),
+            (None, Spending::Yes) => self.ask(shared, shared.store.take(&theirs)).await,
+            (None, Spending::No) => self.ask(shared, shared.store.look(&theirs)).await,
         };
-        match self.ask(shared, asked).await {
+        match answer {
             Some(answer) if pass(&theirs, &answer) => {
                 join(charges, |charge| here_or(Answerer::Store, charge), Some(answer), taken_here)
             }
@@ -296,6 +299,7 @@ type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 
 
 /// Any shared store: the box of its answer is nothing beside the way there.
 trait AnyStore: Send + Sync {
+    fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken>;
     fn take<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken>;
     fn look<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken>;
     fn give_back<'a>(&'a self, given: &'a [GiveBack<'a>]) -> Asked<'a, ()>;
@@ -303,6 +307,10 @@ trait AnyStore: Send + Sync {
 }
 
 impl<S: Store> AnyStore for S {
+    fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
+        Store::take_at_hand(self, charges)
+    }
+
     fn take<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken> {
         Box::pin(async { Ok(Store::take(self, charges).await?) })
     }

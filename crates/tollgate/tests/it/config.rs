@@ -90,6 +90,11 @@ fn the_file_itself() {
     check("rules: []\nstore: { timeout: 1s }\n", "2:8", "a store needs the key \"url\"");
     check("rules: []\nstore: { url: redis://shared, ca: gone.pem }\n", "2:35", "no such file");
     check("rules: []\nstore: { url: redis://shared, ca: office.txt }\n", "2:35", "holds no certificate");
+    check(
+        "rules: []\nstore: { url: redis://shared, ca: office.txt }\n",
+        "2:35",
+        "the URL asks for no TLS, expected rediss://",
+    );
     check("rules: []\nstore: { memory: {}, timeout: 1s }\n", "2:22", "unknown key \"timeout\"");
     check("rules: []\nstore: { memory: { counters: 0 } }\n", "2:30", "expected a whole number from 1");
     check("rules: []\nheaders: [ietf, x-ratelimits]\n", "2:17", "did you mean \"x-ratelimit\"?");

@@ -229,3 +229,24 @@ fn a_store_that_answers_now_and_then_has_one_outage() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].to_string(), "the shared store answers again, after 31.0 s; decided without it: open 50");
 }
+
+/// Seen with a lease: each decision that it could make by itself counted as an answer, so the store was never left alone and its outage
+/// was said to be over.
+#[test]
+fn what_is_answered_without_asking_the_store_says_nothing_of_it() {
+    let rig = sharing(
+        "rules:
+           - { name: leased, match: { path: /leased }, lease: 10, limit: 100/minute, on_store_error: deny }
+           - { name: closed, match: { path: /closed }, limit: 100/minute, on_store_error: deny }",
+    );
+    rig.store.hold(20);
+    rig.store.set(Mood::Fails);
+    for _ in 0..10 {
+        assert_eq!(rig.admitted(1, &get("/closed")), 0);
+        assert_eq!(rig.admitted(1, &get("/leased")), 1, "it is paid for");
+    }
+    assert_eq!(rig.store.calls(), 3, "as many as make it clear that it does not answer");
+    rig.millis(5_000);
+    assert_eq!(rig.admitted(20, &get("/leased")), 10, "what it had in hand");
+    assert!(matches!(rig.told()[..], [Health::Degraded { .. }]), "and it does not answer yet");
+}

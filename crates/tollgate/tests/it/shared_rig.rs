@@ -39,6 +39,8 @@ struct Inside {
     counters: MemoryStore,
     mood: Mutex<Mood>,
     calls: AtomicUsize,
+    /// What it has in hand of rules with a lease.
+    in_hand: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -55,11 +57,21 @@ impl std::error::Error for Down {}
 impl SharedStore {
     fn on(clock: &ManualClock) -> Self {
         let counters = MemoryStore::new(10_000, clock.clone().into());
-        Self(Arc::new(Inside { counters, mood: Mutex::new(Mood::Answers), calls: AtomicUsize::new(0) }))
+        Self(Arc::new(Inside {
+            counters,
+            mood: Mutex::new(Mood::Answers),
+            calls: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
+        }))
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         *self.0.mood.lock().unwrap() = mood;
+    }
+
+    /// Puts so many requests of rules with a lease in its hand.
+    pub(crate) fn hold(&self, requests: usize) {
+        self.0.in_hand.store(requests, Ordering::Relaxed);
     }
 
     /// How often it was asked since the last time that this was.
@@ -83,6 +95,14 @@ impl Store for SharedStore {
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, Down> {
         self.answer(|counters| counters.take_now(charges)).await
+    }
+
+    fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
+        let is_leased = charges.iter().all(|charge| charge.quotas.sharing().lease.is_some());
+        let held = &self.0.in_hand;
+        let spends =
+            is_leased && held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| held.checked_sub(1)).is_ok();
+        spends.then(|| self.0.counters.take_now(charges))
     }
 
     async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, Down> {
