@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use redis::ErrorKind;
+
 /// Why the store could not answer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,7 +40,9 @@ impl From<redis::RedisError> for RedisError {
             return Self::TimedOut;
         }
         match error.code() {
-            Some(_) => Self::Refused(error.to_string()),
+            // The code as the server has said it, by which others are told apart, and not as the client's library calls it.
+            Some(code) => Self::Refused(format!("{code} {}", error.detail().unwrap_or_default())),
+            None if error.kind() == ErrorKind::AuthenticationFailed => Self::Refused(error.to_string()),
             None => Self::Disconnected(error.to_string()),
         }
     }
