@@ -32,6 +32,12 @@ local algorithms = {}
 -- What the logs have to tell.
 local told = {}
 
+-- Whether numbers can be those of a counter. Whatever else has the name of one counts for nothing.
+local function are_whole(a, b, c)
+  return a >= 0 and a < 9007199254740992 and a % 1 == 0 and b >= 0 and b < 9007199254740992 and b % 1 == 0
+    and c >= 0 and c < 9007199254740992 and c % 1 == 0
+end
+
 -- Milliseconds until a key counts no more at this time.
 local function ttl_ms(at)
   return max(ceil((at - now) / 1000), 1) + slack_ms

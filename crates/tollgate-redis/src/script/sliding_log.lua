@@ -8,12 +8,23 @@
 local sliding_log = {}
 local CHUNK = 32
 
+-- The time and the cost of an entry; of what is none, nothing at the beginning of time.
+local function read_entry(entry)
+  if entry and #entry == 16 then
+    local at, cost = unpack_binary('<dd', entry)
+    if are_whole(at, cost, 0) then
+      return at, cost
+    end
+  end
+  return 0, 0
+end
+
 -- Calls `visit(index, at, cost)` for the entries from this index on, until it returns something.
 local function each(key, from, visit)
   while true do
     local chunk = call('LRANGE', key, from, from + CHUNK - 1)
     for i, entry in ipairs(chunk) do
-      local at, cost = unpack_binary('<dd', entry)
+      local at, cost = read_entry(entry)
       local found = visit(from + i - 1, at, cost)
       if found ~= nil then
         return found
@@ -28,21 +39,24 @@ end
 
 function sliding_log.read(_, kind, key)
   local counter = { key = key, window = kind.window, sum = 0, first = 1, exists = false }
-  local sum = pcall('LINDEX', key, 0)
-  if type(sum) == 'table' then
-    -- Something else has this name, and is in the way of the first charge.
-    counter.is_foreign = true
-  elseif sum then
-    counter.exists, counter.sum = true, tonumber(sum)
-    each(key, 1, function(index, at, cost)
+  local found = pcall('LINDEX', key, 0)
+  local sum = type(found) == 'string' and tonumber(found)
+  if sum and are_whole(sum, 0, 0) then
+    counter.exists, counter.sum = true, sum
+    local counts = each(key, 1, function(index, at, cost)
       if at + kind.window > now then
         return true
       end
-      counter.first, counter.sum = index + 1, counter.sum - cost
+      counter.first, counter.sum = index + 1, max(counter.sum - cost, 0)
     end)
-    if counter.sum > 0 then
-      counter.newest = unpack_binary('<dd', call('LINDEX', key, -1))
+    if not counts then
+      counter.sum = 0
+    elseif counter.sum > 0 then
+      counter.newest = read_entry(call('LINDEX', key, -1))
     end
+  elseif found then
+    -- Something else has this name, and is in the way of the first charge.
+    counter.is_foreign = true
   end
   return counter
 end
@@ -74,10 +88,10 @@ function sliding_log.tell(counter, kind, counts)
   local gone_at, fewer_at, fits_at = newest + kind.window, -1, -1
   local fewer = min(sum, kind.amount) - 1
   if fewer >= 0 then
-    fewer_at = counter.sum == 0 and gone_at or when_at_most(counter, max(fewer - cost, 0))
+    fewer_at = counter.sum == 0 and gone_at or when_at_most(counter, max(fewer - cost, 0)) or -1
   end
   if not sliding_log.fits(counter, kind) and kind.cost > 0 and kind.cost <= kind.amount then
-    fits_at = when_at_most(counter, kind.amount - kind.cost)
+    fits_at = when_at_most(counter, kind.amount - kind.cost) or -1
   end
   local n = #told
   told[n + 1], told[n + 2], told[n + 3], told[n + 4] = sum, gone_at, fewer_at, fits_at
@@ -106,7 +120,7 @@ function sliding_log.charge(counter, kind)
   end
   set_sum(counter)
   if counter.newest == at then
-    local _, cost = unpack_binary('<dd', call('LINDEX', counter.key, -1))
+    local _, cost = read_entry(call('LINDEX', counter.key, -1))
     call('LSET', counter.key, -1, pack('<dd', at, cost + kind.cost))
   else
     call('RPUSH', counter.key, pack('<dd', at, kind.cost))
@@ -137,7 +151,7 @@ if does_more then
       return true
     end)
     if counter.sum > 0 then
-      counter.newest = unpack_binary('<dd', call('LINDEX', counter.key, -1))
+      counter.newest = read_entry(call('LINDEX', counter.key, -1))
     else
       counter.newest = nil
     end

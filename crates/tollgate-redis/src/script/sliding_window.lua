@@ -10,6 +10,9 @@ function sliding_window.read(value, kind)
     -- No window begins in the future, whatever another clock has said.
     starts = min(starts, now)
     local passed = floor((now - starts) / kind.window)
+    if not are_whole(starts, previous, current) then
+      return counter
+    end
     if passed == 0 then
       counter.starts, counter.previous, counter.current = starts, previous, current
     elseif passed == 1 then

@@ -8,7 +8,8 @@ function token_bucket.read(value)
   local counter = { full_at = 0, parts = 0, amount = 1, micros_after = 0, parts_after = 0, changed = false }
   if value and #value == 24 then
     local full_at, parts, amount = unpack_binary('<ddd', value)
-    if parts < amount and (full_at > now or (full_at == now and parts > 0)) then
+    local counts = parts < amount and (full_at > now or (full_at == now and parts > 0))
+    if counts and are_whole(full_at, parts, amount) then
       counter.full_at, counter.parts, counter.amount = full_at, parts, amount
     end
   end

@@ -10,7 +10,7 @@ local function windows(latest_end)
     local counter = { ends = 0, used = 0, changed = false }
     if value and #value == 16 then
       local ends, used = unpack_binary('<dd', value)
-      if ends > now then
+      if ends > now and are_whole(ends, used, 0) then
         counter.ends, counter.used = min(ends, latest_end(kind, now)), used
       end
     end
