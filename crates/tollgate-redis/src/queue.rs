@@ -3,14 +3,19 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 use tollgate::clock::{Clock, Timestamp};
 
 use crate::{
@@ -28,6 +33,8 @@ const MAX_WAITING: usize = 20_000;
 const MAX_CALLS: u32 = 2;
 /// A call that decides more keeps the server from others for too long.
 const MAX_ASKS: usize = 256;
+/// In a Cluster, a call that is not answered for so long makes room for others, which may concern masters that are not silent.
+const SILENCE: Duration = Duration::from_millis(5);
 
 /// Where those who ask go.
 #[derive(Clone, Debug)]
@@ -116,8 +123,15 @@ async fn serve(settings: Arc<Settings>, calls: Arc<Semaphore>, links: Arc<Links>
                 let settings = settings.clone();
                 tokio::spawn(async move {
                     let places = places(&link.link, waiting);
-                    join_all(places.into_iter().map(|waiting| answer(&settings, &link, waiting))).await;
-                    drop(call);
+                    let mut answered = pin!(join_all(places.into_iter().map(|of| answer(&settings, &link, of))));
+                    match link.link {
+                        Link::Cluster(_) if timeout(SILENCE, answered.as_mut()).await.is_ok() => {}
+                        Link::Cluster(_) => {
+                            drop(call);
+                            answered.await;
+                        }
+                        Link::Whole(_) => drop((answered.await, call)),
+                    }
                 });
             }
             Err(error) => tell_all(waiting, &error),
