@@ -30,7 +30,7 @@ pub(crate) struct Leases(Mutex<HashMap<Vec<u8>, Arc<Lease>>>);
 pub(crate) struct Lease {
     share: Mutex<Share>,
     /// Who makes the trip for more. The others wait for what he brings.
-    pub(crate) trip: tokio::sync::Mutex<()>,
+    pub(crate) trip: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

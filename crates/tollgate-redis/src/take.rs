@@ -12,7 +12,7 @@ use tollgate::{
     algorithm::Verdict,
     clock::Timestamp,
     policy::Mode,
-    store::{Charge, Outcomes, Taken, passes},
+    store::{Charge, Outcomes, Taken},
 };
 
 use crate::{
@@ -33,36 +33,45 @@ impl RedisStore {
     pub(crate) async fn take_all(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
         match counters.iter().any(|counter| counter.lease > 0) {
             true => Box::pin(self.take_of_leases(charges, counters)).await,
-            false => self.take_everywhere(charges, counters).await,
+            false if self.are_in_one_place(counters) => Ok(self.ask(Verb::Take, counters.clone()).await?.taken),
+            false => Box::pin(self.take_in_places(&by_charge(charges, counters).collect::<Parts<'_, '_>>())).await,
         }
     }
 
     async fn take_of_leases(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
-        let mut spending = Spending::default();
-        for counter in counters.iter().filter(|counter| counter.lease > 0) {
-            match self.spend(counter).await? {
-                Some((lease, spent)) => spending.0.push((lease, spent, counter.cost)),
-                // What is left is too little to be leased, and perhaps enough for this request.
-                None => {
-                    drop(spending);
-                    return self.take_everywhere(charges, counters).await;
+        let (mut spending, mut rest, mut is_spent) = (Spending::default(), Parts::new(), SmallVec::<[bool; 4]>::new());
+        let mut is_refused = false;
+        for (charge, counters) in by_charge(charges, counters) {
+            for counter in counters {
+                // Too little is left to be leased, and perhaps enough for this request: then it is asked for with the rest.
+                let spent = match counter.lease {
+                    0 => None,
+                    // Whoever is denied, most likely, makes no more trips.
+                    _ if is_refused => {
+                        self.leases.held(&counter.key).and_then(|lease| self.spend_held(&lease, counter))
+                    }
+                    _ => self.spend(counter).await?,
+                };
+                is_refused |= counter.lease > 0 && spent.is_none();
+                is_spent.push(spent.is_some());
+                match spent {
+                    Some((lease, spent)) => spending.0.push((lease, spent, counter.cost)),
+                    None => rest.push((charge, std::slice::from_ref(counter))),
                 }
             }
         }
-        let is_leased = |part: &Part<'_, '_>| part.1.iter().any(|counter| counter.lease > 0);
-        let rest: Parts<'_, '_> = by_charge(charges, counters).filter(|part| !is_leased(part)).collect();
-        let of_rest: SmallVec<[Charge<'_>; 4]> = rest.iter().map(|(charge, _)| **charge).collect();
+        let all_of_rest: Place = (0..rest.len()).collect();
+        let of_rest = all(&rest, &all_of_rest);
         let taken = match rest.is_empty() {
             true => Taken::new(spending.at().unwrap_or_else(|| self.clock.now()), Outcomes::new()),
-            false => self.take_everywhere(&of_rest, &all(&rest, &(0..rest.len()).collect())).await?,
+            false if self.are_in_one_place(&of_rest) => self.ask(Verb::Take, of_rest).await?.taken,
+            false => self.take_in_places(&rest).await?,
         };
-        let spent = if passes(&of_rest, &taken.outcomes) { spending.keep() } else { spending.undo() };
-        let (mut spent, mut others, mut outcomes) = (spent.into_iter(), taken.outcomes.into_iter(), Outcomes::new());
-        for part in by_charge(charges, counters) {
-            let of_part = if is_leased(&part) { &mut spent } else { &mut others };
-            outcomes.extend(of_part.take(part.1.len()));
-        }
-        Ok(Taken::new(taken.at, outcomes))
+        let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
+        let spent = if is_taken { spending.keep() } else { spending.undo() };
+        let (mut spent, mut others) = (spent.into_iter(), taken.outcomes.into_iter());
+        let outcomes = is_spent.into_iter().filter_map(|is_spent| if is_spent { spent.next() } else { others.next() });
+        Ok(Taken::new(taken.at, outcomes.collect()))
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
@@ -98,28 +107,31 @@ impl RedisStore {
     /// Spends of a lease, for which somebody makes a trip if there is not enough. None: there is too little left.
     async fn spend(&self, counter: &Counter) -> Result<Option<(Arc<Lease>, Spent)>, RedisError> {
         let lease = self.leases.of(&counter.key);
-        let spend = || lease.spend(&counter.quota, counter.cost, self.clock.now()).map(|spent| (lease.clone(), spent));
+        let spend = || self.spend_held(&lease, counter);
         if let Some(spent) = spend() {
             return Ok(Some(spent));
         }
         let waits_since = self.clock.now();
-        let _trip = lease.trip.lock().await;
+        let trip = lease.trip.clone().lock_owned().await;
         if let Some(spent) = spend() {
             return Ok(Some(spent));
         }
         if lease.was_refused_since(waits_since) {
             return Ok(None);
         }
-        let has_brought = self.bring(&lease, counter.clone()).await?;
+        // What a trip brings is held also when whoever began it has given up: the server has charged all of it.
+        let (store, to_hold, of_window) = (self.clone(), lease.clone(), counter.clone());
+        let brought = tokio::spawn(async move {
+            let _trip = trip;
+            store.bring(&to_hold, of_window).await
+        });
+        let has_brought = brought.await.map_err(|_| RedisError::Disconnected("its runtime has ended".to_owned()))??;
         Ok(if has_brought { spend() } else { None })
     }
 
-    /// Takes everything or nothing, wherever it is.
-    async fn take_everywhere(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
-        match self.are_in_one_place(counters) {
-            true => Ok(self.ask(Verb::Take, counters.clone()).await?.taken),
-            false => Box::pin(self.take_in_places(&by_charge(charges, counters).collect::<Parts<'_, '_>>())).await,
-        }
+    fn spend_held(&self, lease: &Arc<Lease>, counter: &Counter) -> Option<(Arc<Lease>, Spent)> {
+        let spent = lease.spend(&counter.quota, counter.cost, self.clock.now())?;
+        Some((lease.clone(), spent))
     }
 
     /// What taking would answer.
