@@ -114,6 +114,11 @@ impl FromStr for StoreUrl {
             Kind::Unix => ("", rest),
             _ => rest.split_once('/').unwrap_or((rest, "")),
         };
+        let name = query.split('=').next().unwrap_or(query);
+        if kind != Kind::Unix && (path.contains('@') || name.contains('@')) {
+            // What stands before it is no server then, but part of a password, and nothing to be repeated.
+            return error("an @ stands behind a / or ?, expected %2F or %3F if these belong to a password");
+        }
         let (login, hosts) = match authority.rsplit_once('@') {
             Some((login, hosts)) => (login_of(login)?, hosts),
             None => (Login::default(), authority),
