@@ -82,6 +82,11 @@ impl Queue {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
+    /// Why nothing comes in time: to connect can take longer than a decision waits, and whoever waits then is to hear why it fails.
+    pub(crate) fn why_silent(&self) -> RedisError {
+        lock(&self.links.refused).clone().unwrap_or(RedisError::TimedOut)
+    }
+
     /// A connection and the place of a call, if nobody else is on his way.
     fn is_alone(&self) -> Option<(Used, OwnedSemaphorePermit)> {
         let mut all = self.calls.clone().try_acquire_many_owned(MAX_CALLS).ok()?;
@@ -182,7 +187,11 @@ async fn call(settings: &Settings, used: &Used, asks: &[&Ask]) -> Result<Vec<Ans
 
 /// The connection, made anew when it has failed.
 #[derive(Debug, Default)]
-struct Links(Mutex<Option<Used>>);
+struct Links {
+    open: Mutex<Option<Used>>,
+    /// Why there was none the last time that somebody tried.
+    refused: Mutex<Option<RedisError>>,
+}
 
 /// A connection, and whether it leads nowhere.
 #[derive(Clone, Debug)]
@@ -193,21 +202,18 @@ struct Used {
 
 impl Links {
     fn current(&self) -> Option<Used> {
-        self.lock().as_ref().filter(|used| !used.is_useless.load(Ordering::Relaxed)).cloned()
+        lock(&self.open).as_ref().filter(|used| !used.is_useless.load(Ordering::Relaxed)).cloned()
     }
 
     async fn open(&self, settings: &Settings) -> Result<Used, RedisError> {
         if let Some(used) = self.current() {
             return Ok(used);
         }
-        let used = Used { link: Link::open(settings).await?, is_useless: Arc::default() };
-        *self.lock() = Some(used.clone());
+        let opened = Link::open(settings).await;
+        *lock(&self.refused) = opened.as_ref().err().cloned();
+        let used = Used { link: opened?, is_useless: Arc::default() };
+        *lock(&self.open) = Some(used.clone());
         Ok(used)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Used>> {
-        // A connection or none, at any time.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,4 +224,9 @@ impl Used {
             self.is_useless.store(true, Ordering::Relaxed);
         }
     }
+}
+
+fn lock<T>(of: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
+    // Something or nothing, at any time.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -129,7 +129,7 @@ impl RedisStore {
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
-        tokio::time::timeout(self.settings.timeout, answer).await.unwrap_or(Err(RedisError::TimedOut))
+        tokio::time::timeout(self.settings.timeout, answer).await.unwrap_or_else(|_| Err(self.queue.why_silent()))
     }
 
     /// What is to be given back of one charge: into the lease that it was spent of, or to the server.
