@@ -20,7 +20,7 @@ use tollgate::clock::{Clock, Timestamp};
 
 use crate::{
     Settings,
-    ask::{Answer, Ask},
+    ask::{Answer, Ask, Verb},
     batch::Batch,
     error::RedisError,
     link::Link,
@@ -70,8 +70,12 @@ impl Queue {
             // A little less than whoever waits does, whose time began before.
             let ends = self.clock.now() + self.settings.timeout * 9 / 10;
             let _patience = Patience { used: &link, clock: &self.clock, ends };
-            let mut answers = call(&self.settings, &link, &[&ask]).await?;
-            return answers.pop().ok_or_else(|| RedisError::Odd("no answer to a question".to_owned()));
+            match call(&self.settings, &link, &[&ask]).await {
+                // It may have been closed while nobody asked, so it is asked once more on another one. At worst this is charged twice;
+                // what is given back twice would be admitted twice.
+                Err(RedisError::Disconnected(_)) if !matches!(ask.verb, Verb::GiveBack(_)) => {}
+                answers => return answers?.pop().ok_or_else(|| RedisError::Odd("no answer to a question".to_owned())),
+            }
         }
         let ended = || RedisError::Disconnected("its runtime has ended".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -112,11 +116,15 @@ impl Drop for Patience<'_> {
 /// Answers those who ask, until nobody can any more.
 async fn serve(settings: Arc<Settings>, calls: Arc<Semaphore>, links: Arc<Links>, mut asked: mpsc::Receiver<Waiting>) {
     loop {
+        // Only whoever has somebody to call for takes the place of a call: with one of them taken, nobody would ever be alone.
+        let Some(first) = asked.recv().await else { return };
         // Nobody closes it.
         let Ok(call) = calls.clone().acquire_owned().await else { return };
-        let mut waiting = Vec::new();
-        if asked.recv_many(&mut waiting, MAX_ASKS).await == 0 {
-            return;
+        let mut waiting = vec![first];
+        while waiting.len() < MAX_ASKS
+            && let Ok(next) = asked.try_recv()
+        {
+            waiting.push(next);
         }
         // Whoever has given up meanwhile is not charged.
         waiting.retain(|waiting| !waiting.reply.is_closed());
