@@ -1,3 +1,12 @@
 //! The store as its users meet it: on real servers.
 
 mod conforms;
+mod denials;
+mod failover;
+mod faults;
+mod leases;
+mod outages;
+mod rig;
+mod servers;
+mod shares;
+mod urls;

@@ -1,0 +1,261 @@
+//! Shares of a quota that instances take in one trip and spend by themselves. However they are spent, lost, given back or outlived: no window
+//! ever admits more than its amount.
+
+use std::time::Duration;
+
+use testbed::{Fault, FaultProxy, Server};
+use tollgate::{
+    algorithm::Verdict,
+    clock::Clock,
+    quota::Algorithm,
+    store::{GiveBack, Store, passes},
+};
+use tollgate_redis::RedisStore;
+
+use crate::rig::{BACK_WITHIN, Dice, at, calls, only, patient, store, subject};
+
+fn instances(server: &Server, count: usize) -> Vec<RedisStore> {
+    (0..count).map(|_| patient(at(server))).collect()
+}
+
+#[tokio::test]
+async fn instances_share_a_window_to_its_last_unit_in_few_trips() {
+    const AMOUNT: u64 = 2_000;
+    for algorithm in [Algorithm::FixedWindow, Algorithm::CalendarWindow] {
+        let server = Server::redis();
+        let leased = subject("r", &format!("{AMOUNT}/year"), algorithm).leased(100);
+        let stores = instances(&server, 4);
+        let ask = async |store: &RedisStore| leased.admitted(store, 450).await;
+        let admitted: u64 = futures_util::future::join_all(stores.iter().map(ask)).await.iter().sum();
+        assert_eq!(admitted, 1_800, "{algorithm}: there is enough for everybody");
+        assert!(calls(&server) <= 25, "{algorithm}: {} calls for 1,800 decisions", calls(&server));
+
+        // Each holds a part, and all of it can be spent.
+        let ask = async |store: &RedisStore| leased.admitted(store, 200).await;
+        let rest: u64 = futures_util::future::join_all(stores.iter().map(ask)).await.iter().sum();
+        assert_eq!(admitted + rest, AMOUNT, "{algorithm}");
+        for store in &stores {
+            let charges = [leased.charge(1)];
+            let denied = store.take(&charges).await.expect("it answers");
+            let (outcome, looked) = (*only(&denied), *only(&store.look(&charges).await.expect("it answers")));
+            assert_eq!(outcome.verdict, Verdict::Deny);
+            let (told, known) = (outcome.retry_after.expect("the window ends"), looked.status.reset_after);
+            assert!(told >= known && told - known < Duration::from_secs(1), "{told:?} of {known:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn short_windows_never_admit_more_than_their_amount() {
+    const AMOUNT: usize = 40;
+    const WINDOW: u64 = 100_000;
+    let server = Server::redis();
+    let clock = Clock::system();
+    let leased = subject("r", &format!("{AMOUNT}/100ms"), Algorithm::CalendarWindow).leased(10);
+    let stores = instances(&server, 4);
+    let window_now = || clock.now().as_micros() / WINDOW;
+    let end = window_now() + 30;
+    // In every other window all leases are taken and hardly spent, and in the next one everybody takes what he can.
+    let ask = async |store: &RedisStore| {
+        let (mut admitted, mut asked_in) = (Vec::new(), 0);
+        while window_now() < end {
+            let window = window_now();
+            if window.is_multiple_of(2) && asked_in == window {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+                continue;
+            }
+            asked_in = window;
+            let taken = leased.take(store).await.expect("it answers");
+            // Whoever is answered in the next one is of either.
+            if only(&taken).verdict == Verdict::Allow && window_now() == window {
+                admitted.push(window);
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        admitted
+    };
+    let admitted = futures_util::future::join_all(stores.iter().map(ask)).await.concat();
+    let mut windows = std::collections::BTreeMap::<u64, usize>::new();
+    admitted.iter().for_each(|window| *windows.entry(*window).or_default() += 1);
+    println!("{} windows, {} admitted, at most {:?} in one", windows.len(), admitted.len(), windows.values().max());
+    assert!(windows.values().all(|admitted| *admitted <= AMOUNT), "{windows:?}");
+    let full = windows.values().filter(|admitted| **admitted > AMOUNT / 2).count();
+    assert!(full > 5, "it was not asked often enough: {windows:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_spent_lapses_with_its_window() {
+    let server = Server::redis();
+    let leased = subject("r", "10/200ms", Algorithm::FixedWindow).leased(6);
+    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    for _ in 0..4 {
+        assert_eq!(leased.admitted(one, 1).await, 1);
+        assert_eq!(leased.admitted(other, 10).await, 4, "six are the first one's, and only in this window");
+        tokio::time::sleep(Duration::from_millis(205)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_loses_the_lease_and_no_more() {
+    let server = Server::redis();
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(10);
+    for _ in 0..3 {
+        assert_eq!(leased.admitted(&patient(at(&server)), 1).await, 1);
+    }
+    assert_eq!(leased.admitted(&patient(at(&server)), 200).await, 70);
+}
+
+#[tokio::test]
+async fn a_trip_that_nobody_waits_for_any_more_is_not_in_vain() {
+    let server = Server::redis();
+    let proxy = FaultProxy::to(server.addr());
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(60);
+    let store = store(format!("redis://{}", proxy.addr()));
+    assert_eq!(leased.of("somebody else").admitted(&store, 1).await, 1);
+    proxy.set(Fault::Delay(Duration::from_millis(80)));
+    for _ in 0..5 {
+        let gave_up = tokio::time::timeout(Duration::from_millis(10), leased.take(&store)).await;
+        assert!(gave_up.is_err(), "it takes longer");
+    }
+    proxy.set(Fault::Pass);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(leased.admitted(&store, 200).await, 100);
+}
+
+#[tokio::test]
+async fn given_back_into_the_lease_and_after_it() {
+    let server = Server::redis();
+    let leased = subject("r", "10/hour", Algorithm::FixedWindow).leased(4);
+    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    let charges = [leased.charge(1)];
+    let taken = one.take(&charges).await.expect("it answers");
+    let before = calls(&server);
+    one.give_back(&[GiveBack::new(charges[0], taken.at)]).await.expect("it answers");
+    assert_eq!(calls(&server), before, "it is this instance's own");
+    assert_eq!(leased.admitted(one, 4).await, 4);
+    assert_eq!(calls(&server), before);
+    // To one who holds no lease it can only be given back in the server.
+    other.give_back(&[GiveBack::new(charges[0], taken.at)]).await.expect("it answers");
+    assert_eq!(leased.admitted(other, 20).await, 7);
+    // It is void after its window.
+    let short = subject("short", "3/100ms", Algorithm::FixedWindow).leased(3);
+    let taken = one.take(&[short.charge(3)]).await.expect("it answers");
+    assert_eq!(only(&taken).verdict, Verdict::Allow);
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_eq!(short.admitted(one, 1).await, 1);
+    one.give_back(&[GiveBack::new(short.charge(3), taken.at)]).await.expect("it answers");
+    assert!(short.admitted(one, 5).await <= 2);
+}
+
+#[tokio::test]
+async fn a_rule_with_two_quotas_keeps_both() {
+    let server = Server::redis();
+    let leased = subject("r", "5/200ms; 12/hour", Algorithm::FixedWindow).leased(4);
+    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    let mut admitted = 0;
+    for _ in 0..8 {
+        let (a, b) = (leased.admitted(one, 6).await, leased.admitted(other, 6).await);
+        assert!(a + b <= 5, "{a} and {b} of 5 in one window");
+        admitted += a + b;
+        tokio::time::sleep(Duration::from_millis(205)).await;
+    }
+    assert_eq!(admitted, 12);
+}
+
+#[tokio::test]
+async fn what_one_quota_denies_says_nothing_of_what_is_held_of_the_other() {
+    let server = Server::redis();
+    let leased = subject("r", "4/500ms; 10/hour", Algorithm::FixedWindow).leased(5);
+    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    assert_eq!(leased.admitted(other, 1).await, 1);
+    tokio::time::sleep(Duration::from_millis(505)).await;
+    // All of the second window is the first one's, and all of the hour is leased: five by each of them.
+    assert_eq!(leased.admitted(one, 1).await, 1);
+    let taken = other.take(&[leased.charge(1)]).await.expect("it answers");
+    let [short, long] = taken.outcomes.as_slice() else { panic!("two quotas: {taken:?}") };
+    assert_eq!(short.verdict, Verdict::Deny);
+    assert_eq!(long.verdict, Verdict::Allow, "five of the hour are held here: {long:?}");
+    assert!(short.retry_after.expect("the window ends") <= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_mixed_request_is_all_or_none() {
+    let server = Server::redis();
+    let leased = subject("leased", "10/hour", Algorithm::FixedWindow).leased(10);
+    let plain = subject("plain", "3/hour", Algorithm::SlidingWindow);
+    let store = patient(at(&server));
+    let charges = [leased.charge(1), plain.charge(1)];
+    let mut admitted = 0;
+    for _ in 0..6 {
+        let taken = store.take(&charges).await.expect("it answers");
+        assert_eq!(taken.outcomes.len(), 2);
+        admitted += u64::from(passes(&charges, &taken.outcomes));
+    }
+    assert_eq!(admitted, 3);
+    assert_eq!(leased.admitted(&store, 20).await, 7, "what the other rule denied cost nothing here");
+    let (plenty, fresh) = (subject("plenty", "99/hour", Algorithm::SlidingLog), leased.of("somebody else"));
+    for _ in 0..4 {
+        assert!(store.take(&[plenty.charge(1), fresh.charge(1)]).await.is_ok());
+    }
+    assert_eq!(fresh.remaining(&store).await, 0, "it is leased whole, wherever it stands in the request");
+    let plainer = subject("plain", "5/hour", Algorithm::SlidingWindow);
+    let taken = store.take(&[leased.charge(1), plainer.charge(1)]).await.expect("it answers");
+    assert_eq!(taken.outcomes[0].verdict, Verdict::Deny);
+    assert_eq!(plainer.remaining(&store).await, 2, "and the other way round");
+}
+
+#[tokio::test]
+async fn a_cost_larger_than_the_lease_is_taken_whole() {
+    let server = Server::redis();
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(10);
+    let store = patient(at(&server));
+    let mut spent = 0;
+    for cost in [25, 1, 9, 40, 60, 25, 1] {
+        let taken = store.take(&[leased.charge(cost)]).await.expect("it answers");
+        let passed = only(&taken).verdict == Verdict::Allow;
+        assert_eq!(passed, spent + cost <= 100, "{cost} after {spent}");
+        spent += if passed { cost } else { 0 };
+    }
+    assert_eq!(spent, 100);
+}
+
+#[tokio::test]
+async fn whatever_happens_no_more_is_admitted_than_the_amount() {
+    const AMOUNT: u64 = 600;
+    let server = Server::redis();
+    let proxy = FaultProxy::to(server.addr());
+    let leased = subject("r", &format!("{AMOUNT}/hour"), Algorithm::FixedWindow).leased(20);
+    let mut stores: Vec<RedisStore> = (0..3).map(|_| store(format!("redis://{}", proxy.addr()))).collect();
+    let (mut dice, mut held) = (Dice::new(9), 0);
+    let faults = [Fault::Pass, Fault::Reset, Fault::Pass, Fault::CutReplies(0), Fault::Pass, Fault::CutRequests(9)];
+    for round in 0..40 {
+        proxy.set(faults[round % faults.len()]);
+        let ask = async |store: &RedisStore, cost: u64, gives_back: bool| {
+            let charges = [leased.charge(cost)];
+            match store.take(&charges).await {
+                Ok(taken) if passes(&charges, &taken.outcomes) && gives_back => {
+                    // Whatever cannot be given back stays charged.
+                    let _ = store.give_back(&[GiveBack::new(charges[0], taken.at)]).await;
+                    0
+                }
+                Ok(taken) if passes(&charges, &taken.outcomes) => cost,
+                _ => 0,
+            }
+        };
+        let asked = (0..12).map(|i| ask(&stores[i % 3], 1 + dice.below(3), dice.below(4) == 0));
+        held += futures_util::future::join_all(asked.collect::<Vec<_>>()).await.iter().sum::<u64>();
+        if dice.below(8) == 0 {
+            stores[0] = store(format!("redis://{}", proxy.addr()));
+        }
+    }
+    proxy.set(Fault::Pass);
+    for store in &stores {
+        let since = Clock::system().now();
+        while leased.take(store).await.map(|taken| held += u64::from(only(&taken).verdict == Verdict::Allow)).is_err() {
+            assert!(Clock::system().now().since(since) < BACK_WITHIN);
+        }
+        held += leased.admitted(store, AMOUNT).await;
+    }
+    println!("{held} of {AMOUNT} admitted");
+    assert!(held <= AMOUNT && held > AMOUNT / 2, "{held} of {AMOUNT}");
+}
