@@ -1,7 +1,7 @@
 //! How a request's charges are taken, all or none: leases are spent here, what is in one place is one call, and what is in several places of
 //! a Cluster is looked at first, then taken in each, and given back where one of them denies after all.
 //!
-//! A request that comes to its end half-way, because the process does, leaves charged what it was charged for until then: until the windows
+//! A request that comes to its end half-way, because the process does or its time is over, leaves charged what it was charged for: until the windows
 //! of these counters end, they deny too early by so much. They never admit too much.
 
 use std::sync::Arc;
