@@ -138,7 +138,7 @@ async fn who_wants_to_be_asked_is_asked_every_time() {
 
 #[tokio::test]
 async fn of_a_flood_of_denied_keys_only_some_are_kept() {
-    const KEYS: usize = 50_000;
+    const KEYS: usize = 25_000;
     let server = Server::redis();
     // By a clock that stands still, none of them is ever too old.
     let clock = ManualClock::new(Timestamp::from_micros(1_800_000_000_000_000));

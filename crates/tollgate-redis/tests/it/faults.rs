@@ -269,7 +269,7 @@ async fn a_wrong_password_is_named_at_once() {
         (":wrong@", "Password authentication failed"),
         ("nobody:s3cret@", "Password authentication failed"),
     ] {
-        let store = patient(format!("redis://{login}{}", server.addr()));
+        let store = store(format!("redis://{login}{}", server.addr()));
         let error = subject.take(&store).await.expect_err("it is not let in").to_string();
         assert!(error.contains(expected), "{login:?}: {error}");
         assert!(!error.contains("s3cret") && !error.contains(":wrong"), "{error}");

@@ -12,7 +12,7 @@ use tollgate::{
 };
 use tollgate_redis::RedisStore;
 
-use crate::rig::{PATIENCE, Subject, at, keys, only, patient, settings, subject};
+use crate::rig::{PATIENCE, Subject, at, keys, only, patient, settings, store, subject};
 
 /// Asks until the quota is empty, and once more.
 async fn check_counts(store: &RedisStore) {
@@ -87,11 +87,11 @@ async fn a_server_whose_certificate_is_unknown_is_refused_and_why() {
         assert!(subject.take(&store).await.is_err());
     }
     assert!(keys(&server).is_empty());
-    // Whoever speaks no TLS to it, or TLS to one that does not, is told something at once as well.
+    // Whoever speaks no TLS to it, or TLS to one that does not, is told so in time.
     for url in
         [format!("redis://{}", server.tls_addr().expect("it was asked for")), format!("rediss://{}", server.addr())]
     {
-        assert!(subject.take(&patient(url)).await.is_err());
+        assert!(subject.take(&store(url)).await.is_err());
     }
 }
 
