@@ -32,7 +32,8 @@ pub(crate) struct Ask {
 /// What the server answers to one request.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) taken: Taken,
+    /// Boxed, for it is on its way through a queue and several hands.
+    pub(crate) taken: Box<Taken>,
     /// How much a lease is.
     pub(crate) leased: u64,
 }

@@ -74,7 +74,7 @@ impl Replay<'_> {
                 }
             }
         }
-        Ok(Answer { taken: Taken::new(self.now, outcomes), leased })
+        Ok(Answer { taken: Box::new(Taken::new(self.now, outcomes)), leased })
     }
 
     fn decide(&mut self, ask: &Ask, keys: &Keys) -> Result<Outcomes, RedisError> {

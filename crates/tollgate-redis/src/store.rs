@@ -123,7 +123,7 @@ impl RedisStore {
     /// What the servers say, however long it takes.
     pub(crate) async fn ask(&self, verb: Verb, counters: Counters) -> Result<Answer, RedisError> {
         if counters.is_empty() {
-            return Ok(Answer { taken: Taken::new(self.clock.now(), Outcomes::new()), leased: 0 });
+            return Ok(Answer { taken: Box::new(Taken::new(self.clock.now(), Outcomes::new())), leased: 0 });
         }
         self.queue.ask(Ask { verb, counters }).await
     }

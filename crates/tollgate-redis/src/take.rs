@@ -33,7 +33,7 @@ impl RedisStore {
     pub(crate) async fn take_all(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
         match counters.iter().any(|counter| counter.lease > 0) {
             true => Box::pin(self.take_of_leases(charges, counters)).await,
-            false if self.are_in_one_place(counters) => Ok(self.ask(Verb::Take, counters.clone()).await?.taken),
+            false if self.are_in_one_place(counters) => Ok(*self.ask(Verb::Take, counters.clone()).await?.taken),
             false => Box::pin(self.take_in_places(&by_charge(charges, counters).collect::<Parts<'_, '_>>())).await,
         }
     }
@@ -64,7 +64,7 @@ impl RedisStore {
         let of_rest = all(&rest, &all_of_rest);
         let taken = match rest.is_empty() {
             true => Taken::new(spending.at().unwrap_or_else(|| self.clock.now()), Outcomes::new()),
-            false if self.are_in_one_place(&of_rest) => self.ask(Verb::Take, of_rest).await?.taken,
+            false if self.are_in_one_place(&of_rest) => *self.ask(Verb::Take, of_rest).await?.taken,
             false => self.take_in_places(&rest).await?,
         };
         let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
@@ -141,7 +141,7 @@ impl RedisStore {
         counters: &Counters,
     ) -> Result<Taken, RedisError> {
         if self.are_in_one_place(counters) {
-            return Ok(self.ask(Verb::Look, counters.clone()).await?.taken);
+            return Ok(*self.ask(Verb::Look, counters.clone()).await?.taken);
         }
         let parts: Parts<'_, '_> = by_charge(charges, counters).collect();
         Ok(self.look_in_places(&parts, &places(&parts)).await?.together(self.clock.now()))
@@ -224,7 +224,7 @@ impl RedisStore {
         let counters = all(parts, place);
         let for_nothing = counters.iter().map(|counter| Counter { cost: 0, ..counter.clone() }).collect();
         let (asked, standing) = try_join(self.ask(Verb::Look, counters), self.ask(Verb::Look, for_nothing)).await?;
-        let mut asked = asked.taken;
+        let mut asked = *asked.taken;
         for (outcome, standing) in asked.outcomes.iter_mut().zip(&standing.taken.outcomes) {
             outcome.status = standing.status;
         }
