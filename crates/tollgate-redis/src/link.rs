@@ -8,7 +8,9 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::{ClusterClient, TlsMode},
     cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
 };
+use socket2::TcpKeepalive;
 
 use crate::{
     Settings,
@@ -62,6 +64,8 @@ impl Link {
 }
 
 const CONNECT_AT_LEAST: Duration = Duration::from_secs(1);
+/// Sooner than what lies between forgets a connection that nobody uses.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 async fn connect(settings: &Settings) -> Result<Link, RedisError> {
     let url = &settings.url;
@@ -102,8 +106,12 @@ fn info(address: ConnectionAddr) -> Result<ConnectionInfo, RedisError> {
     if matches!(address, ConnectionAddr::TcpTls { .. }) {
         choose_cryptography();
     }
-    let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
-    Ok(address.into_connection_info()?.set_tcp_settings(tcp))
+    Ok(address.into_connection_info()?.set_tcp_settings(tcp()))
+}
+
+fn tcp() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
 }
 
 fn login_settings(login: &Login) -> RedisConnectionInfo {
@@ -172,6 +180,7 @@ async fn cluster(settings: &Settings, nodes: &[Node]) -> Result<Link, RedisError
     let mut builder = ClusterClient::builder(infos)
         .connection_timeout(settings.timeout.max(CONNECT_AT_LEAST))
         .response_timeout(settings.timeout)
+        .tcp_settings(tcp())
         // Moved slots are followed; whoever cannot be asked is asked anew by the next decision.
         .retries(CLUSTER_RETRIES);
     if let Some(user) = &url.login.user {

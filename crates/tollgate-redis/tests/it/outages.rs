@@ -122,12 +122,13 @@ async fn check_outage(what: &str, url: String, begin: impl FnOnce(), end: impl F
     all_ask(&limiters, Duration::from_millis(1_300)).await;
     let told = told.lock().expect("nobody panics");
     println!("{what}: {}", told.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-    let [Health::Degraded { .. }, Health::Recovered { after, without }] = told.as_slice() else {
+    // On a busy machine, an answer can be late once more after that.
+    let [Health::Degraded { .. }, Health::Recovered { after, without }, ..] = told.as_slice() else {
         panic!("{what}: told {told:?}")
     };
     assert!(*after > Duration::from_millis(1_500), "{what}: {after:?}");
     assert_eq!(without.len(), 4, "{what}: {without:?}");
-    assert!(stores.degraded_since().is_none());
+    assert_eq!(stores.degraded_since().is_some(), told.len() % 2 == 1, "{what}: {told:?}");
 }
 
 #[tokio::test]
