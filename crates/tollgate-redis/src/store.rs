@@ -197,4 +197,8 @@ impl Store for RedisStore {
         })
         .await
     }
+
+    fn rules_changed(&self) {
+        self.forget_denials();
+    }
 }

@@ -38,7 +38,7 @@ pub struct Answer {
 }
 
 /// What a rule says about its answer; what it does not say is left to the file, and then to Tollgate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnLimit {
     /// The status code.
     pub status_code: Option<u16>,

@@ -44,13 +44,13 @@ impl Client {
 }
 
 /// The proxies that may speak for a client. By default nobody.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     entries: Vec<TrustedProxy>,
 }
 
 /// One entry of `trusted_proxies`: who they are and what is believed from them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxy {
     /// Their addresses.
     pub from: Subnets,

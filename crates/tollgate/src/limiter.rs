@@ -90,6 +90,23 @@ impl<S> Limiter<S> {
         Self { policy: Arc::new(policy), store: self.store }
     }
 
+    /// The same store, by another policy. Counters go on that have the same identity in both, as [`changes`](crate::policy::changes) tells.
+    ///
+    /// ```
+    /// use tollgate::{algorithm::Verdict, limiter::Limiter, policy::{Policy, Rule}, request::Request};
+    ///
+    /// let few = Limiter::of([Rule::of("api", "1/hour")?])?;
+    /// few.check_now(&Request::default());
+    /// let more = few.following(Policy::new(Default::default(), None, Vec::new(), vec![Rule::of("api", "2/hour")?])?);
+    /// assert_eq!(more.check_now(&Request::default()).verdict(), Verdict::Allow);
+    /// assert_eq!(more.check_now(&Request::default()).verdict(), Verdict::Deny);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn following(&self, policy: Policy) -> Self {
+        Self { policy: Arc::new(policy), store: self.store.clone() }
+    }
+
     /// The policy it decides by.
     pub fn policy(&self) -> &Policy {
         &self.policy

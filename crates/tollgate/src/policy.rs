@@ -1,5 +1,6 @@
 //! The rules in order: a request and its client in, the charges of every rule that fits out.
 
+mod changes;
 mod matcher;
 mod pattern;
 mod rule;
@@ -10,6 +11,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+pub use changes::{Change, Counters, Difference, changes};
 pub use matcher::{Conditions, ValueTest};
 pub use pattern::{PathPattern, Pattern, PatternError};
 pub use rule::{Cost, Count, CounterId, Mode, Override, Quotas, Rule};

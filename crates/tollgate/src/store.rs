@@ -135,6 +135,9 @@ pub trait Store: Send + Sync {
 
     /// Makes the counters of these charges as new.
     fn clear(&self, charges: &[Charge<'_>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Is told that other rules hold from now on. A store that answers anything from memory of what it was asked forgets that.
+    fn rules_changed(&self) {}
 }
 
 /// Whether a request with these outcomes passes: no quota of an enforcing rule denies it.

@@ -76,6 +76,14 @@ impl fmt::Display for Subnets {
     }
 }
 
+impl PartialEq for Subnets {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all && self.v4.iter().eq(other.v4.iter()) && self.v6.iter().eq(other.v6.iter())
+    }
+}
+
+impl Eq for Subnets {}
+
 impl FromIterator<Subnet> for Subnets {
     fn from_iter<I: IntoIterator<Item = Subnet>>(subnets: I) -> Self {
         subnets.into_iter().fold(Self::default(), |mut set, subnet| {

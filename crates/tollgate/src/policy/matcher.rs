@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What `match`, `except` and `overrides` say of a request. Nothing given fits every request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// Names of listeners.
     pub listener: Option<Vec<String>>,
@@ -31,7 +31,7 @@ pub struct Conditions {
 }
 
 /// What a value may be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueTest {
     /// There is one, whatever it is; or there is none.
     Present(bool),

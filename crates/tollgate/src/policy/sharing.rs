@@ -33,6 +33,16 @@ pub enum Place {
     Memory,
 }
 
+impl Place {
+    /// Its name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// What holds for a rule while the store that instances share cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStoreError {

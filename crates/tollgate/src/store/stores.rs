@@ -129,6 +129,13 @@ impl Stores {
         }
     }
 
+    /// Tells the shared store that other rules hold from now on.
+    pub fn rules_changed(&self) {
+        if let Some(shared) = &self.shared {
+            shared.store.rules_changed();
+        }
+    }
+
     async fn decide(&self, charges: &[Charge<'_>], spending: Spending) -> Taken {
         let (theirs, ours): (Charges<'_>, Charges<'_>) = charges.iter().copied().partition(is_shared);
         let Some(shared) = self.shared.as_deref().filter(|_| !theirs.is_empty()) else {
@@ -304,6 +311,7 @@ trait AnyStore: Send + Sync {
     fn look<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken>;
     fn give_back<'a>(&'a self, given: &'a [GiveBack<'a>]) -> Asked<'a, ()>;
     fn clear<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, ()>;
+    fn rules_changed(&self);
 }
 
 impl<S: Store> AnyStore for S {
@@ -325,5 +333,9 @@ impl<S: Store> AnyStore for S {
 
     fn clear<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, ()> {
         Box::pin(async { Ok(Store::clear(self, charges).await?) })
+    }
+
+    fn rules_changed(&self) {
+        Store::rules_changed(self);
     }
 }

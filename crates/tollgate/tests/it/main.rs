@@ -6,6 +6,7 @@ mod shared_rig;
 mod algorithms;
 mod answers;
 mod bounds;
+mod changes;
 mod clients;
 mod config;
 mod decisions;
