@@ -26,7 +26,9 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(s
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     log::start(serve.log, serve.log_level);
     match (start(&serve), serve.log) {
-        (Ok(server), _) => Ok(server.run_until_signal().map_err(anyhow::Error::from)?),
+        (Ok(server), _) => Ok(server
+            .run_until_signal(|| warn!("SIGHUP: a policy is not read again while it is kept"))
+            .map_err(anyhow::Error::from)?),
         // Whoever collects a log of objects wants the reason in it too.
         (Err(failure), LogFormat::Json) => Err(log::tell(failure)),
         (Err(failure), LogFormat::Human) => Err(failure),

@@ -174,7 +174,7 @@ pub(crate) struct Lease {
 impl Lease {
     fn give_back(self) {
         if let Some(pool) = &self.gate.pool {
-            pool.give_back(self.connection, &self.gate);
+            pool.give_back(self.connection);
         }
     }
 

@@ -29,22 +29,23 @@ use crate::{
     body::ResponseBody,
     client_stream::ClientStream,
     drain,
-    gate::Gate,
+    gate::{Door, Gate},
     open_connections::Leave,
     service, upgrade,
 };
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _alive: mpsc::Sender<()>) {
+/// Serves a connection to its end: within the limits that held when it came, each request by the policy that holds then.
+pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _alive: mpsc::Sender<()>) {
+    let gate = door.gate();
     let Some(Arrival { stream, mut place, ends, first_bytes }) = arrive(&gate, stream, peer).await else { return };
     let peer = ends.source.ip();
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
-        let (gate, activity) = (Rc::clone(&gate), Rc::clone(&activity));
+        let activity = Rc::clone(&activity);
         let io = TokioIo::new(ClientStream::new(stream, first_bytes, Rc::clone(&activity)));
         builder(&gate).serve_connection(
             io,
-            service_fn(move |request| service::answer(Rc::clone(&gate), Rc::clone(&activity), peer, request)),
+            service_fn(move |request| service::answer(door.gate(), Rc::clone(&activity), peer, request)),
         )
     };
 

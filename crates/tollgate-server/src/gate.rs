@@ -1,6 +1,7 @@
-//! One listener: what all workers share of it, and what each has for itself.
+//! One listener from one reload to the next: what all workers share of it, what each has for itself, and the door where a
+//! connection finds the gate that stands there now.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use tollgate::{config::Listener, limiter::Limiter, request::Protocol, store::Stores};
 use tracing::{info, warn};
@@ -13,14 +14,14 @@ use crate::{
     watch::Watch,
 };
 
-/// A listener as all workers share it.
+/// A listener as all workers share it, and the policy that holds there. None of it ever changes: a reload makes another one.
 pub(crate) struct Front {
     pub(crate) listener: Listener,
     pub(crate) limiter: Arc<Limiter<Stores>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) open_connections: Arc<OpenConnections>,
-    pub(crate) complaints: Complaints,
-    pub(crate) strangers: proxy_header::Complaints,
+    pub(crate) complaints: Arc<Complaints>,
+    pub(crate) strangers: Arc<proxy_header::Complaints>,
 }
 
 impl Front {
@@ -28,6 +29,15 @@ impl Front {
         let open_connections = Arc::new(OpenConnections::new(listener.limits.connections));
         let (complaints, strangers) = Default::default();
         Self { listener, limiter, watch, open_connections, complaints, strangers }
+    }
+
+    /// The same listener as a new policy has it: whoever is connected stays, and what was said need not be said again.
+    pub(crate) fn renewed(&self, listener: Listener, limiter: Arc<Limiter<Stores>>, watch: Arc<Watch>) -> Self {
+        let open_connections = Arc::clone(&self.open_connections);
+        open_connections.set_bound(listener.limits.connections);
+        let is_same_upstream = listener.upstream == self.listener.upstream;
+        let complaints = if is_same_upstream { Arc::clone(&self.complaints) } else { Arc::default() };
+        Self { listener, limiter, watch, open_connections, complaints, strangers: Arc::clone(&self.strangers) }
     }
 
     pub(crate) fn announce(&self, address: SocketAddr) {
@@ -60,18 +70,23 @@ pub(crate) struct Gate {
     pub(crate) worker: usize,
     /// `None`: there is no upstream, and allowed requests are answered here; or it speaks TCP, where a connection serves one
     /// client.
-    pub(crate) pool: Option<Pool>,
+    pub(crate) pool: Option<Rc<Pool>>,
 }
 
 impl Gate {
     pub(crate) fn new(front: Arc<Front>, worker: usize) -> Rc<Self> {
         let upstream = front.listener.upstream.clone().filter(|upstream| upstream.protocol == Protocol::Http);
         let pool = upstream.map(|upstream| Pool::new(upstream, front.listener.timeouts.connect));
-        let gate = Rc::new(Self { front, worker, pool });
-        if gate.pool.is_some() {
-            Pool::sweep_regularly(&gate);
+        Rc::new(Self { front, worker, pool })
+    }
+
+    /// The same gate of another front, with its upstream connections if these are still wanted.
+    fn renewed(&self, front: Arc<Front>) -> Rc<Self> {
+        let leads_where = |front: &Front| (front.listener.upstream.clone(), front.listener.timeouts.connect);
+        if leads_where(&front) != leads_where(&self.front) {
+            return Self::new(front, self.worker);
         }
-        gate
+        Rc::new(Self { front, worker: self.worker, pool: self.pool.clone() })
     }
 
     /// Says in the log that the upstream failed.
@@ -79,5 +94,28 @@ impl Gate {
         if let Some(upstream) = &self.front.listener.upstream {
             self.front.complaints.about(upstream, failure);
         }
+    }
+}
+
+/// Where connections come in, as one worker has it: which gate they find is settled anew for each of their requests, so that a
+/// request has one policy from its start to its end, and a reload comes between two.
+pub(crate) struct Door {
+    gate: RefCell<Rc<Gate>>,
+}
+
+impl Door {
+    pub(crate) fn new(gate: Rc<Gate>) -> Rc<Self> {
+        Rc::new(Self { gate: RefCell::new(gate) })
+    }
+
+    /// What holds from here on for who asks.
+    pub(crate) fn gate(&self) -> Rc<Gate> {
+        Rc::clone(&self.gate.borrow())
+    }
+
+    /// Lets the next request find a gate of this front, which speaks the same protocol.
+    pub(crate) fn renew(&self, front: Arc<Front>) {
+        let renewed = self.gate.borrow().renewed(front);
+        self.gate.replace(renewed);
     }
 }

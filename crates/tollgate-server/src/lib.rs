@@ -18,18 +18,20 @@
 //! listener.upstream = Some("http://127.0.0.1:5000".parse()?);
 //!
 //! let server = Server::bind(vec![listener], limiter)?;
-//! server.run_until_signal()?; // SIGTERM or Ctrl-C, then what is in flight, then here
+//! server.run_until_signal(|| {})?; // SIGTERM or Ctrl-C, then what is in flight, then here
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! One thread per core, each with its own runtime, its own listening sockets and its own connections to the upstreams;
-//! only the limiter is shared. The files are declared in groups, in the order in which a request meets these.
+//! only the limiter is shared. A [`Reloader`] replaces the policy and the listeners between two requests. The files are declared in groups, in the order in which a request meets these.
 
 // The server's life, and the ports that it listens on.
 mod listen;
+mod reload;
 mod server;
 mod signals;
+mod worker;
 
 // A connection is let in and watched.
 mod activity;
@@ -67,4 +69,5 @@ mod report;
 mod watch;
 
 pub use listen::BindError;
+pub use reload::{ReloadError, Reloader};
 pub use server::{Server, Stopper};

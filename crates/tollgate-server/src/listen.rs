@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::{
     connection,
     failure::Seldom,
-    gate::Gate,
+    gate::Door,
     server::{Stage, wait_for},
     tcp,
 };
@@ -49,10 +49,10 @@ pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListene
     open().map_err(|error| BindError::new(address, error))
 }
 
-/// Accepts connections and starts a task for each, until the server stops serving.
+/// Accepts connections and starts a task for each, until the server stops serving or this is aborted.
 pub(crate) async fn accept(
-    gate: Rc<Gate>,
-    socket: tokio::net::TcpListener,
+    door: Rc<Door>,
+    socket: Rc<tokio::net::TcpListener>,
     mut stage: watch::Receiver<Stage>,
     alive: mpsc::Sender<()>,
 ) {
@@ -65,9 +65,11 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (gate, alive) = (Rc::clone(&gate), alive.clone());
+                let (gate, alive) = (door.gate(), alive.clone());
                 match gate.front.listener.protocol() {
-                    request::Protocol::Http => task::spawn_local(connection::serve(gate, stream, peer, alive)),
+                    request::Protocol::Http => {
+                        task::spawn_local(connection::serve(Rc::clone(&door), stream, peer, alive))
+                    }
                     request::Protocol::Tcp => task::spawn_local(tcp::serve(gate, stream, peer, alive)),
                 };
             }

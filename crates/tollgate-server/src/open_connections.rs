@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,7 +18,8 @@ use crate::failure::Seldom;
 
 /// The open connections of one listener, at most `bound` of them.
 pub(crate) struct OpenConnections {
-    bound: usize,
+    /// A reload can change it.
+    bound: AtomicUsize,
     epoch: Instant,
     members: Mutex<Members>,
 }
@@ -32,17 +33,26 @@ impl OpenConnections {
             none_idle_until: None,
             warnings: Seldom::every(WARNED_EVERY),
         };
-        Self { bound, epoch: Instant::now(), members: Mutex::new(members) }
+        Self { bound: AtomicUsize::new(bound), epoch: Instant::now(), members: Mutex::new(members) }
+    }
+
+    /// Lets in at most so many from now on. Whoever is beyond the new bound stays until there is a newcomer.
+    pub(crate) fn set_bound(&self, bound: usize) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
+
+    fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// A place for a new connection. At the bound, connections that have been idle the longest are made to leave for
     /// it; if none is idle there is no place, and the new one is closed at once.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut members = self.members();
-        if members.by_id.len() >= self.bound {
+        if members.by_id.len() >= self.bound() {
             self.make_room(&mut members);
         }
-        if members.dismissed || members.by_id.len() >= self.bound {
+        if members.dismissed || members.by_id.len() >= self.bound() {
             return None;
         }
         let id = members.next_id;
@@ -77,7 +87,9 @@ impl OpenConnections {
                 .filter(|(since, _)| *since <= now_micros)
                 .collect();
             idle.sort_unstable();
-            for (_, id) in idle.iter().take(1 + self.bound / 100) {
+            let bound = self.bound();
+            let beyond = members.by_id.len().saturating_sub(bound);
+            for (_, id) in idle.iter().take(beyond + 1 + bound / 100) {
                 if let Some(member) = members.by_id.remove(id) {
                     member.ask_to_leave(Leave::ForAnother);
                 }
@@ -85,7 +97,7 @@ impl OpenConnections {
             members.none_idle_until = idle.is_empty().then(|| now + SEARCHED_AGAIN_AFTER);
         }
         if let Some(times) = members.warnings.ripe() {
-            let bound = self.bound;
+            let bound = self.bound();
             warn!(
                 bound,
                 times, "at the limit of {bound} connections, {times} times: closing the longest idle, else the new one"

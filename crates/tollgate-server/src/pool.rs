@@ -22,7 +22,7 @@ use tokio::{
 };
 use tollgate::config::Upstream;
 
-use crate::{body::Upload, dial::dial, failure::Failure, gate::Gate};
+use crate::{body::Upload, dial::dial, failure::Failure};
 
 /// The idle connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -35,12 +35,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(upstream: Upstream, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(upstream: Upstream, connect_timeout: Duration) -> Rc<Self> {
         let authority = upstream.to_string();
         let authority = authority.trim_start_matches("http://");
         // A name that cannot stand in a header cannot be resolved either.
         let host = HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static(""));
-        Self { upstream, host, connect_timeout, idle: RefCell::default() }
+        let pool = Rc::new(Self { upstream, host, connect_timeout, idle: RefCell::default() });
+        pool.sweep_regularly();
+        pool
     }
 
     /// The connection that became idle last, if there is one that is still good.
@@ -73,7 +75,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has been read to its end.
-    pub(crate) fn give_back(&self, mut connection: Connection, gate: &Rc<Gate>) {
+    pub(crate) fn give_back(self: &Rc<Self>, mut connection: Connection) {
         if !connection.is_reusable || connection.sender.is_closed() {
             return;
         }
@@ -81,28 +83,24 @@ impl Pool {
             return self.keep(connection);
         }
         // The upstream has answered before it read the whole request, which is still on its way.
-        let gate = Rc::downgrade(gate);
+        let pool = Rc::downgrade(self);
         task::spawn_local(async move {
             let became_ready = timeout(IDLE_AT_LONGEST, connection.sender.ready()).await;
-            if let (Ok(Ok(())), Some(gate)) = (became_ready, gate.upgrade())
-                && let Some(pool) = &gate.pool
-            {
+            if let (Ok(Ok(())), Some(pool)) = (became_ready, pool.upgrade()) {
                 pool.keep(connection);
             }
         });
     }
 
     /// Closes, now and then, connections that nobody has taken for a while.
-    pub(crate) fn sweep_regularly(gate: &Rc<Gate>) {
-        let gate: Weak<Gate> = Rc::downgrade(gate);
+    fn sweep_regularly(self: &Rc<Self>) {
+        let pool: Weak<Self> = Rc::downgrade(self);
         task::spawn_local(async move {
-            while let Some(gate) = gate.upgrade() {
-                if let Some(pool) = &gate.pool {
-                    pool.idle.borrow_mut().retain(|(connection, since)| {
-                        connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST
-                    });
-                }
-                drop(gate);
+            while let Some(pool) = pool.upgrade() {
+                pool.idle
+                    .borrow_mut()
+                    .retain(|(connection, since)| connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST);
+                drop(pool);
                 sleep(IDLE_AT_LONGEST).await;
             }
         });

@@ -4,25 +4,21 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{
-    runtime::{self, Runtime},
-    sync::{mpsc, watch},
-    task::{self, LocalSet},
-};
+use tokio::sync::{mpsc, watch};
 use tollgate::{config::Listener, limiter::Limiter, store::Stores};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    gate::{Front, Gate},
-    listen::{self, BindError},
+    listen::BindError,
+    reload::{Reloader, first_orders},
     report::Report,
     signals::Signals,
-    watch::Watch,
+    worker::{Worker, current_thread_runtime},
 };
 
 /// A server whose ports are bound, ready to run.
@@ -33,30 +29,37 @@ use crate::{
 pub struct Server {
     addresses: Vec<SocketAddr>,
     workers: Vec<Worker>,
-    report: Arc<Report>,
-    stage: Arc<watch::Sender<Stage>>,
+    reloader: Reloader,
+    drain: Duration,
 }
 
 impl Server {
     /// Binds every listener, one socket for each core.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be listened on.
     pub fn bind(listeners: Vec<Listener>, limiter: impl Into<Limiter<Stores>>) -> Result<Self, BindError> {
-        let limiter = Arc::new(limiter.into());
-        let mut workers: Vec<_> = (0..worker_count()).map(|n| Worker { n, doors: Vec::new() }).collect();
-        let watch = Arc::new(Watch::new(workers.len()));
-        let (mut fronts, mut addresses) = (Vec::new(), Vec::new());
-        for listener in listeners {
-            let sockets = listen::bind(listener.address, workers.len())?;
-            let bound = sockets.first().map_or(Ok(listener.address), |socket| socket.local_addr());
-            let address = bound.map_err(|error| BindError::new(listener.address, error))?;
-            let front = Arc::new(Front::new(listener, Arc::clone(&limiter), Arc::clone(&watch)));
-            for (worker, socket) in workers.iter_mut().zip(sockets) {
-                worker.doors.push((Arc::clone(&front), socket));
-            }
-            fronts.push(front);
-            addresses.push(address);
-        }
-        let report = Arc::new(Report { limiter, watch, fronts });
-        Ok(Self { addresses, workers, report, stage: Arc::new(watch::Sender::new(Stage::Serving)) })
+        let count = worker_count();
+        let (edition, orders) = first_orders(listeners, Arc::new(limiter.into()), count)?;
+        let addresses = edition.ports.iter().map(|port| port.address).collect();
+        let employ = |(n, first)| {
+            let (sender, orders) = mpsc::channel(1);
+            (Worker { n, first, orders }, sender)
+        };
+        let (workers, senders): (Vec<_>, Vec<_>) = orders.into_iter().enumerate().map(employ).unzip();
+        let reloader = Reloader {
+            workers: Arc::new(Mutex::new(senders)),
+            report: Arc::new(Report::of(edition)),
+            stopper: Stopper { stage: Arc::new(watch::Sender::new(Stage::Serving)) },
+        };
+        Ok(Self { addresses, workers, reloader, drain: DRAIN })
+    }
+
+    /// The same, but at the end it waits so long at most for what is in flight, and not 30 seconds.
+    #[must_use]
+    pub fn draining(self, drain: Duration) -> Self {
+        Self { drain, ..self }
     }
 
     /// The bound addresses, in the order of the listeners.
@@ -66,37 +69,52 @@ impl Server {
 
     /// A handle that stops the server from elsewhere.
     pub fn stopper(&self) -> Stopper {
-        Stopper { stage: Arc::clone(&self.stage) }
+        self.reloader.stopper.clone()
     }
 
-    /// Serves until a [`Stopper`] says otherwise, then finishes what is in flight, for at most 30 seconds, and returns.
+    /// A handle that gives the server another policy from elsewhere, once it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
+    /// Serves until a [`Stopper`] says otherwise, then finishes what is in flight, for at most 30 seconds or what
+    /// [`draining`](Self::draining) says, and returns.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread, or one of them has failed.
     pub fn run(self) -> io::Result<()> {
+        let Reloader { report, stopper, .. } = &self.reloader;
         // Not before somebody listens to signals too: whoever reads this line may send one.
-        for (front, address) in self.report.fronts.iter().zip(&self.addresses) {
-            front.announce(*address);
+        for port in &report.edition().ports {
+            port.front.announce(port.address);
         }
-        let stopper = self.stopper();
-        let start = |worker: Worker| worker.start(&self.report, &self.stage);
+        let start = |worker: Worker| worker.start(report, stopper, self.drain);
         let threads: io::Result<Vec<_>> = self.workers.into_iter().map(start).collect();
         if threads.is_err() {
             stopper.abort();
         }
         let outcome = threads?.into_iter().map(join).fold(Ok(()), io::Result::and);
         stopper.abort();
-        self.report.tell();
+        report.tell();
         info!("stopped");
         outcome
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then finishes what is in flight and returns; a second signal ends at once.
-    pub fn run_until_signal(self) -> io::Result<()> {
+    /// Serves until SIGTERM or Ctrl-C, then finishes what is in flight and returns; a second signal ends at once. A SIGHUP is
+    /// told to `on_hang_up`, which is not to take long: no other signal is heard meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_until_signal(self, on_hang_up: impl FnMut() + Send + 'static) -> io::Result<()> {
         let stopper = self.stopper();
         let runtime = current_thread_runtime()?;
         let signals = {
             let _context = runtime.enter();
             Signals::listen()?
         };
-        let signals = signals.obey(stopper);
+        let signals = signals.obey(stopper, on_hang_up);
         thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(signals))?;
         self.run()
     }
@@ -119,6 +137,10 @@ impl Stopper {
         self.advance(Stage::Ended);
     }
 
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
@@ -136,63 +158,6 @@ pub(crate) enum Stage {
     Ended,
 }
 
-/// What one thread will serve: its own socket for every listener.
-#[derive(Debug)]
-struct Worker {
-    n: usize,
-    doors: Vec<(Arc<Front>, std::net::TcpListener)>,
-}
-
-impl Worker {
-    fn start(self, report: &Arc<Report>, stage: &Arc<watch::Sender<Stage>>) -> io::Result<JoinHandle<io::Result<()>>> {
-        let runtime = current_thread_runtime()?;
-        let stopper = Stopper { stage: Arc::clone(stage) };
-        let report = Arc::clone(report);
-        thread::Builder::new().name(format!("worker-{}", self.n)).spawn(move || {
-            let outcome = LocalSet::new().block_on(&runtime, self.work(report, stopper.subscribe()));
-            if outcome.is_err() {
-                stopper.abort();
-            }
-            // Not waiting for the name look-ups that may still be running on the blocking threads.
-            runtime.shutdown_background();
-            outcome
-        })
-    }
-
-    async fn work(self, report: Arc<Report>, mut stage: watch::Receiver<Stage>) -> io::Result<()> {
-        // Every task that serves a connection holds one of these; when the last is gone, so is the last connection.
-        let (alive, mut gone) = mpsc::channel(1);
-        let mut fronts = Vec::new();
-        for (front, socket) in self.doors {
-            let socket = tokio::net::TcpListener::from_std(socket)?;
-            let gate = Gate::new(Arc::clone(&front), self.n);
-            task::spawn_local(listen::accept(gate, socket, stage.clone(), alive.clone()));
-            fronts.push(front);
-        }
-        let unfinished = alive.downgrade();
-        drop(alive);
-        if self.n == 0 {
-            task::spawn_local(async move { report.tell_regularly().await });
-        }
-
-        wait_for(&mut stage, Stage::Finishing).await;
-        let open: usize = fronts.iter().map(|front| front.open_connections.dismiss()).sum();
-        if open > 0 {
-            info!(connections = open, "finishing what is in flight on {open} connections");
-        }
-        tokio::select! {
-            _ = gone.recv() => return Ok(()),
-            () = wait_for(&mut stage, Stage::Ended) => {}
-            () = tokio::time::sleep(FINISHING_AT_MOST) => {}
-        }
-        let connections = unfinished.strong_count();
-        if connections > 0 {
-            warn!(connections, "closing {connections} connections that had not finished");
-        }
-        Ok(())
-    }
-}
-
 pub(crate) async fn wait_for(stage: &mut watch::Receiver<Stage>, at_least: Stage) {
     // An error means that the server's handle is gone, which ends it as well.
     let _ = stage.wait_for(|stage| *stage >= at_least).await;
@@ -202,14 +167,10 @@ fn join(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
 }
 
-fn current_thread_runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
-}
-
 /// A worker per core where the kernel spreads connections over the sockets of one port, else one.
 fn worker_count() -> usize {
     if cfg!(target_os = "linux") { thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// Longer than most requests take, and as long as supervisors wait before they kill.
-const FINISHING_AT_MOST: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
 //! What the server does on signals: the first to end finishes what is in flight, a second ends at once, and a hang-up,
-//! which many servers take as a wish to reload, is answered in the log.
+//! by which whoever runs a server asks it to read its policy again, is passed on.
 
 use std::io;
 
@@ -39,13 +39,13 @@ impl Signals {
     }
 
     /// Does as the signals say until the server has ended.
-    pub(crate) async fn obey(mut self, stopper: Stopper) {
+    pub(crate) async fn obey(mut self, stopper: Stopper, mut on_hang_up: impl FnMut()) {
         let mut stage = stopper.subscribe();
         let mut is_ending = false;
         loop {
             tokio::select! {
                 signal = self.next() => match signal {
-                    Signal::HangUp => warn!("SIGHUP: a policy is not read again while it is kept, restart to change it"),
+                    Signal::HangUp => on_hang_up(),
                     Signal::End if is_ending => {
                         warn!("a second signal: ending at once");
                         return stopper.abort();

@@ -19,11 +19,10 @@ use tracing::{info, warn};
 /// Headers in which proxies name a client, the most usual first.
 const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 
-/// What the workers saw since the last report, each in its own place so that none waits for another.
+/// What the workers saw of one policy, whose rules it knows by their places, since the last report, each in its own place so that none waits for another.
 #[derive(Debug)]
 pub(crate) struct Watch {
     workers: Vec<Mutex<Seen>>,
-    told: Mutex<Told>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +35,7 @@ struct Seen {
 
 impl Watch {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Mutex::default()).collect(), told: Mutex::default() }
+        Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
     }
 
     /// Takes note of one decision, in the place of worker `worker`.
@@ -54,10 +53,9 @@ impl Watch {
     }
 
     /// Reports what was seen since the last time.
-    pub(crate) fn report(&self, limiter: &Limiter<Stores>) {
+    pub(crate) fn report(&self, limiter: &Limiter<Stores>, told: &mut Told) {
         let seen = self.take();
         report_rules(&seen.tally, limiter);
-        let mut told = lock(&self.told);
         told.untrusted_proxies(&seen);
         told.store(limiter);
     }
@@ -73,14 +71,14 @@ impl Watch {
     }
 }
 
-fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counting does not panic half-way; and a count that is a little off is better than none.
+pub(crate) fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics half-way under these locks; and a count that is a little off is better than none.
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was told already.
 #[derive(Debug, Default)]
-struct Told {
+pub(crate) struct Told {
     untrusted: Vec<IpAddr>,
     given_up: u64,
 }
