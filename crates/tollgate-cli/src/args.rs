@@ -1,6 +1,6 @@
 //! The arguments, and what `--help` says of them.
 
-use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
@@ -71,6 +71,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL", value_parser = store)]
     pub(crate) store: Option<StoreConfig>,
 
+    /// Read the policy file again when it has changed, as on SIGHUP: another in its place at once, one written in place when it
+    /// has been quiet for a second
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) watch: bool,
+
+    /// How long to wait at the end for what is in flight: 500ms, 30s, 5m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) drain: Duration,
+
     /// How to write the log, which goes to standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log: LogFormat,
@@ -85,6 +94,10 @@ pub(crate) struct Check {
     /// The policy file, or - for standard input
     #[arg(value_name = "FILE", default_value = "tollgate.yaml")]
     pub(crate) file: PathBuf,
+
+    /// Say instead what would change for a server that runs by this file and is given FILE, and which counters go on
+    #[arg(long, value_name = "OLD")]
+    pub(crate) against: Option<PathBuf>,
 
     /// How to say it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Human)]
@@ -175,6 +188,24 @@ fn upstream(text: &str) -> Result<Upstream, String> {
     let at_port = |start, scheme| text.strip_prefix(start).map(|port| format!("{scheme}127.0.0.1:{port}"));
     let on_loopback = at_port(":", "http://").or_else(|| at_port("tcp://:", "tcp://"));
     on_loopback.as_deref().unwrap_or(text).parse().map_err(|error: tollgate::config::UpstreamError| error.to_string())
+}
+
+/// The longest that is not a slip of the hand.
+const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = unit_ms.and_then(|unit_ms: u64| number.parse::<u64>().ok()?.checked_mul(unit_ms));
+    let duration = millis.map(Duration::from_millis).filter(|duration| *duration <= LONGEST_DRAIN);
+    duration.ok_or_else(|| "expected a duration such as 500ms, 30s or 5m, at most 24h".to_owned())
 }
 
 fn store(text: &str) -> Result<StoreConfig, String> {

@@ -1,4 +1,4 @@
-//! `tollgate check`: what a policy means, or what is wrong with it.
+//! `tollgate check`: what a policy means, what would change by it, or what is wrong with it.
 
 use std::io::Write as _;
 
@@ -13,15 +13,21 @@ use tollgate::{
 use crate::{
     Failure,
     args::{Check, Output},
-    describe,
+    changes, describe,
     policy_file::{self, Loaded, Mistaken},
 };
 
 pub(crate) fn run(check: &Check) -> Result<(), Failure> {
-    let (text, result) = match (policy_file::read(&check.file)?, check.output) {
-        (Ok(loaded), Output::Human) => (human(&loaded), Ok(())),
-        (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded)), Ok(())),
-        (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.shown)),
+    let old = check.against.as_deref().map(policy_file::read).transpose()?;
+    let (old, new) = match (old, policy_file::read(&check.file)?) {
+        (Some(Ok(old)), new) => (Some(old), new),
+        (Some(Err(mistaken)), _) => (None, Err(mistaken)),
+        (None, new) => (None, new),
+    };
+    let (text, result) = match (new, check.output) {
+        (Ok(loaded), Output::Human) => (human(&loaded, old.as_ref()), Ok(())),
+        (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded, old.as_ref())), Ok(())),
+        (Err(mistaken), Output::Human) => return Err(Failure::Wrong(mistaken.show())),
         (Err(Mistaken { mistakes, .. }), Output::Json) => {
             let mistakes: Vec<_> = mistakes.iter().map(PlacedMistake::from).collect();
             (format!("{}\n", json!({ "mistakes": mistakes })), Err(Failure::Told(2)))
@@ -31,14 +37,11 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
     result
 }
 
-fn human(loaded: &Loaded) -> String {
-    let policy = &loaded.config.policy;
-    let mut text = format!("{}: {}\n", loaded.source.name, describe::count_of_rules(policy));
-    text.push_str(&describe::surroundings(&loaded.config));
-    for rule in policy.rules() {
-        text.push('\n');
-        text.push_str(&describe::rule(rule));
-    }
+fn human(loaded: &Loaded, old: Option<&Loaded>) -> String {
+    let mut text = match old {
+        Some(old) => changes::lines(&changes::between(&old.config, &loaded.config)),
+        None => in_words(loaded),
+    };
     for warning in &loaded.warnings {
         text.push('\n');
         text.push_str(&loaded.source.show(warning));
@@ -47,8 +50,23 @@ fn human(loaded: &Loaded) -> String {
     text
 }
 
-fn meaning(loaded: &Loaded) -> serde_json::Value {
+fn in_words(loaded: &Loaded) -> String {
+    let policy = &loaded.config.policy;
+    let mut text = format!("{}: {}\n", loaded.source.name, describe::count_of_rules(policy));
+    text.push_str(&describe::surroundings(&loaded.config));
+    for rule in policy.rules() {
+        text.push('\n');
+        text.push_str(&describe::rule(rule));
+    }
+    text
+}
+
+fn meaning(loaded: &Loaded, old: Option<&Loaded>) -> serde_json::Value {
     let warnings: Vec<_> = loaded.warnings.iter().map(PlacedMistake::from).collect();
+    if let Some(old) = old {
+        let changes = changes::between(&old.config, &loaded.config).into_iter().map(|said| said.object);
+        return json!({ "changes": changes.collect::<Vec<_>>(), "warnings": warnings });
+    }
     json!({ "rules": loaded.config.policy.rules().iter().map(rule).collect::<Vec<_>>(), "warnings": warnings })
 }
 

@@ -1,14 +1,17 @@
 //! The command `tollgate`: arguments in, output out. What it does stands in the crates below it.
 
 mod args;
+mod changes;
 mod check;
 mod describe;
 mod load;
 mod log;
 mod policy_file;
+mod reload;
 mod replay;
 mod serve;
 mod shared_store;
+mod watched;
 
 use std::process::ExitCode;
 

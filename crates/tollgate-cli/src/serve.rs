@@ -17,7 +17,9 @@ use crate::{
     args::{LogFormat, Serve},
     describe, log,
     policy_file::{self, Loaded},
+    reload::{self, Running},
     shared_store,
+    watched::Watched,
 };
 
 const DEFAULT_FILE: &str = "tollgate.yaml";
@@ -25,40 +27,66 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(s
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     log::start(serve.log, serve.log_level);
-    match (start(&serve), serve.log) {
-        (Ok(server), _) => Ok(server
-            .run_until_signal(|| warn!("SIGHUP: a policy is not read again while it is kept"))
-            .map_err(anyhow::Error::from)?),
+    let format = serve.log;
+    match (start(serve), format) {
+        (Ok((server, on_hang_up)), _) => Ok(server.run_until_signal(on_hang_up).map_err(anyhow::Error::from)?),
         // Whoever collects a log of objects wants the reason in it too.
         (Err(failure), LogFormat::Json) => Err(log::tell(failure)),
         (Err(failure), LogFormat::Human) => Err(failure),
     }
 }
 
-fn start(serve: &Serve) -> Result<Server, Failure> {
-    let (mut config, warnings, source) = match &serve.limit {
-        Some(limits) => (from_flags(limits, &serve.by)?, Vec::new(), "--limit".to_owned()),
-        None => from_file(serve)?,
-    };
-    listen_where_told(&mut config.listeners, serve, &source)?;
+/// The server, and what it is to do on SIGHUP.
+fn start(serve: Serve) -> Result<(Server, impl FnMut() + Send + 'static), Failure> {
+    let (files, read) = read(&serve);
+    let Read { config, warnings, source } = read?;
 
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
     info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
-    if let Some(store) = &serve.store {
-        config.store = store.clone();
-    }
     let stores = shared_store::open(&config.store)?;
-    for warning in warnings {
+    for warning in &warnings {
         warn!("{warning}");
     }
     make_room_for_connections(&config.listeners);
 
-    Ok(Server::bind(config.listeners, Limiter::new(config.policy, stores)).map_err(anyhow::Error::from)?)
+    let limiter = Limiter::new(config.policy.clone(), stores);
+    let server = Server::bind(config.listeners.clone(), limiter).map_err(anyhow::Error::from)?.draining(serve.drain);
+    let on_hang_up = reload::start(serve, Running { config, warnings, files }, server.reloader())?;
+    Ok((server, on_hang_up))
+}
+
+/// What is to be served.
+pub(crate) struct Read {
+    pub(crate) config: Config,
+    /// What looks wrong in it.
+    pub(crate) warnings: Vec<String>,
+    /// The file's name.
+    pub(crate) source: String,
+}
+
+/// What the file or the flags say, with what the other flags say in its place; and the files that were read.
+pub(crate) fn read(serve: &Serve) -> (Vec<Watched>, Result<Read, Failure>) {
+    let (files, read) = match &serve.limit {
+        Some(limits) => {
+            let config = from_flags(limits, &serve.by);
+            let source = "--limit".to_owned();
+            (Vec::new(), config.map(|config| Read { config, warnings: Vec::new(), source }))
+        }
+        None => from_file(serve),
+    };
+    let read = read.and_then(|mut read| {
+        listen_where_told(&mut read.config.listeners, serve, &read.source)?;
+        if let Some(store) = &serve.store {
+            read.config.store = store.clone();
+        }
+        Ok(read)
+    });
+    (files, read)
 }
 
 /// Each connection takes a file descriptor, and another towards the upstream; systems start programs with far fewer than
 /// they allow.
-fn make_room_for_connections(listeners: &[Listener]) {
+pub(crate) fn make_room_for_connections(listeners: &[Listener]) {
     let wanted = listeners.iter().map(|listener| 2 * listener.limits.connections).sum::<usize>();
     let allowed = rlimit::increase_nofile_limit(u64::MAX).ok().and_then(|allowed| usize::try_from(allowed).ok());
     if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
@@ -68,17 +96,24 @@ fn make_room_for_connections(listeners: &[Listener]) {
     }
 }
 
-/// What the file says, what looks wrong in it, and its name.
-fn from_file(serve: &Serve) -> Result<(Config, Vec<String>, String), Failure> {
+fn from_file(serve: &Serve) -> (Vec<Watched>, Result<Read, Failure>) {
     let file = serve.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     if serve.file.is_none() && !file.exists() {
         let why = format!("error: no {DEFAULT_FILE} here: name a policy file, or give one rule with --limit 5/minute");
-        return Err(Failure::Wrong(why));
+        return (vec![Watched::new(file)], Err(Failure::Wrong(why)));
     }
-    let Loaded { config, warnings, source } = policy_file::config(file)?;
-    // The server says it of each listener that has none, and --upstream can have given one.
-    let warnings = warnings.iter().filter(|warning| warning.message != NO_UPSTREAM);
-    Ok((config, warnings.map(|warning| source.show(warning)).collect(), source.name))
+    if serve.watch && file == Path::new("-") {
+        let why = "error: --watch: standard input cannot be watched, name a file";
+        return (Vec::new(), Err(Failure::Wrong(why.to_owned())));
+    }
+    let (files, config) = policy_file::config_to_watch(file);
+    let read = config.map(|Loaded { config, warnings, source }| {
+        // The server says it of each listener that has none, and --upstream can have given one.
+        let warnings = warnings.iter().filter(|warning| warning.message != NO_UPSTREAM);
+        let warnings = warnings.map(|warning| source.show(warning)).collect();
+        Read { config, warnings, source: source.name }
+    });
+    (files, read)
 }
 
 /// The one rule, `default`, that the flags make.

@@ -4,6 +4,7 @@ mod answering;
 mod check;
 mod command;
 mod load;
+mod reload;
 mod replay;
 mod serve;
 mod serving;

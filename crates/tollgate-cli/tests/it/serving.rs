@@ -4,6 +4,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -15,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running `tollgate serve`, ended with the test.
 pub(crate) struct Serving {
     child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    /// A line each.
+    log: Mutex<mpsc::Receiver<String>>,
     pub(crate) address: SocketAddr,
 }
 
@@ -27,17 +30,33 @@ impl Serving {
     /// Starts it, and reads in the log where it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::null()).spawn().expect("the binary is built");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert!(log.read_line(&mut line).expect("the log can be read") > 0, "it ended before it listened");
-            let listening = line.split("listening on ").nth(1).and_then(|rest| rest.split("://").nth(1));
-            if let Some(address) = listening.and_then(|rest| rest.split([' ', ',', '"']).next()) {
-                break address.parse().expect("an address");
+        let written = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (line, log) = mpsc::channel();
+        thread::spawn(move || written.lines().map_while(Result::ok).all(|read| line.send(read).is_ok()));
+        let mut server = Self { child, log: Mutex::new(log), address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        server.address = server.listens();
+        server
+    }
+
+    /// Waits for a line with this in it: that line.
+    pub(crate) fn says(&self, text: &str) -> String {
+        let mut said = Vec::new();
+        let log = self.log.lock().expect("no test has failed in it");
+        while let Ok(line) = log.recv_timeout(PATIENCE) {
+            if line.contains(text) {
+                return line;
             }
-        };
-        Self { child, log, address }
+            said.push(line);
+        }
+        panic!("{text:?} is not in the log: {said:#?}");
+    }
+
+    /// Waits until it listens somewhere, or somewhere else: where.
+    pub(crate) fn listens(&self) -> SocketAddr {
+        let line = self.says("listening on ");
+        let listening = line.split("listening on ").nth(1).and_then(|rest| rest.split("://").nth(1));
+        let address = listening.and_then(|rest| rest.split([' ', ',', '"']).next());
+        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address in {line}"))
     }
 
     /// One request on its own connection: the whole answer.
@@ -55,12 +74,17 @@ impl Serving {
         assert!(kill.expect("kill is there").success());
     }
 
-    /// Ends it by a signal: how it ended, and the rest of its log.
-    pub(crate) fn end(mut self, signal: &str) -> (ExitStatus, String) {
-        self.signal(signal);
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).expect("the log can be read");
+    /// Waits for its end: how it ended, and the rest of its log.
+    pub(crate) fn ends(mut self) -> (ExitStatus, String) {
+        let log: String =
+            self.log.get_mut().expect("no test has failed in it").iter().map(|line| line + "\n").collect();
         (self.child.wait().expect("it ends"), log)
+    }
+
+    /// Ends it by a signal: how it ended, and the rest of its log.
+    pub(crate) fn end(self, signal: &str) -> (ExitStatus, String) {
+        self.signal(signal);
+        self.ends()
     }
 }
 
