@@ -211,6 +211,79 @@ fn listeners_come_and_go_and_those_that_stay_keep_their_connections() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// A request is settled by the policy that decided it, and its listener is waited for.
+#[test]
+fn what_is_in_flight_is_finished_as_it_began() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = format!("upstream: 'http://{}'", upstream.local_addr().expect("it is bound"));
+    let policy = |listeners: usize, count: &str| {
+        let listeners = vec![format!("{{ address: 127.0.0.1:0, {to} }}"); listeners].join(", ");
+        format!("listen: [{listeners}]\nrules: [{{ name: api, by: [], limit: 1/hour{count} }}]\n")
+    };
+    let file = File::new("policy.yaml", &policy(2, ", count: { status: [401] }"));
+    let server = Serving::start(&[file.path()]);
+    let removed = server.listens();
+    let answers = thread::spawn(move || {
+        let mut client = Asking::at(removed);
+        (client.code(), client.get())
+    });
+    let (mut asked, _) = upstream.accept().expect("it is asked");
+    let mut head = [0; 16];
+    asked.read_exact(&mut head).expect("a request");
+
+    fs::write(file.path(), policy(1, "")).expect("it can be written");
+    server.signal("HUP");
+    server.says("reloaded: api count changed keeps its counters, listener 127.0.0.1:0 removed");
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("it can be answered");
+    assert_eq!(answers.join().expect("no panic"), (200, None), "the last answer, and then the end");
+
+    // The first policy gave back what was not answered with 401, and the second gives nothing back.
+    let answering = thread::spawn(move || {
+        let (mut asked, _) = upstream.accept().expect("it is asked");
+        asked.read_exact(&mut head).expect("a request");
+        asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("it can be answered");
+        asked
+    });
+    let mut client = Asking::at(server.address);
+    assert_eq!([client.code(), client.code()], [200, 429]);
+    drop(answering.join().expect("no panic"));
+}
+
+#[test]
+fn a_relayed_connection_outlives_its_policy_and_its_listener() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = format!(
+        "{{ address: 127.0.0.1:0, protocol: tcp, upstream: '{}' }}",
+        upstream.local_addr().expect("it is bound")
+    );
+    let policy = |listeners: &[&str], limit: &str| {
+        format!("listen: [{}]\nrules: [{{ name: tcp, limit: {limit} }}]\n", listeners.join(", "))
+    };
+    let file = File::new("policy.yaml", &policy(&[&listener, "{ address: 127.0.0.1:0 }"], "2/hour"));
+    let server = Serving::start(&[file.path()]);
+    let mut client = connect(server.address);
+    let (mut behind, _) = upstream.accept().expect("it is connected");
+    let mut passes = |said: &[u8; 4]| {
+        client.write_all(said).expect("it can be written");
+        let mut heard = [0; 4];
+        behind.read_exact(&mut heard).expect("it arrives");
+        assert_eq!(&heard, said);
+    };
+    passes(b"one.");
+    fs::write(file.path(), policy(&[&listener, "{ address: 127.0.0.1:0 }"], "1/hour")).expect("it can be written");
+    server.signal("HUP");
+    server.says("reloaded: tcp 2/hour → 1/hour keeps its counters");
+    passes(b"two.");
+    let denied = connect(server.address).read(&mut [0; 1]);
+    assert_eq!(denied.expect("an end"), 0, "one is used, and one is the limit now");
+
+    // Its port now speaks HTTP, and the other port, known by its order, is gone.
+    fs::write(file.path(), policy(&["{ address: 127.0.0.1:0 }"], "1/hour")).expect("it can be written");
+    server.signal("HUP");
+    server.says("listener 127.0.0.1:0 removed");
+    passes(b"six.");
+}
+
 #[test]
 fn a_listener_that_changes_its_protocol_keeps_its_port() {
     let upstream = Answering::start(|_| ok());
