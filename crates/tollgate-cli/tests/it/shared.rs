@@ -49,7 +49,8 @@ fn instance(store: &str, policy: &str) -> (Serving, File) {
 #[test]
 fn two_instances_admit_together_what_one_may() {
     let redis = Server::redis();
-    let store = format!("redis://{}", redis.addr());
+    // Patience, for whoever waits longer counts in memory: a machine that tests on all sides is slow at times.
+    let store = format!("{{ url: 'redis://{}', timeout: 10s }}", redis.addr());
     let policy = "rules: [{ name: api, limit: 1000/minute, by: 'header:X-Client' }]";
     let instances = [instance(&store, policy), instance(&store, policy)];
     redis.command(&["CONFIG", "RESETSTAT"]);
