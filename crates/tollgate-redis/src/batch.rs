@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
     }
 
     fn key(&mut self, key: &'a [u8]) -> u16 {
-        // Bounded by `MAX_COUNTERS` of the queue.
+        // The queue lets no more than some thousand counters into a batch, and no policy has so many for one request.
         let next = u16::try_from(self.keys.len()).unwrap_or(u16::MAX);
         *self.key_numbers.entry(key).or_insert_with(|| {
             self.keys.push(key);

@@ -55,7 +55,8 @@ impl Denials {
         let mut of_charges = SmallVec::new();
         for (charge, counters) in by_charge(charges, counters) {
             let denial = generations.find(counters, now).filter(|_| charge.mode == Mode::Enforce);
-            of_charges.push(if denial.is_some() { Answerer::Store } else { Answerer::Unasked });
+            let answerer = if denial.is_some() { Answerer::Store } else { Answerer::Unasked };
+            of_charges.push((answerer, denial.map_or(now, |denial| denial.answered_at)));
             if let Some(denial) = denial {
                 let elapsed = now.since(denial.asked_at);
                 let (_, outcomes) = answer.get_or_insert_with(|| (denial.answered_at + elapsed, Outcomes::new()));
@@ -63,9 +64,7 @@ impl Denials {
             }
         }
         let (at, outcomes) = answer?;
-        let all_answered = of_charges.iter().all(|answerer| *answerer == Answerer::Store);
-        let answerers = (!all_answered).then(|| Box::new(Answerers { of_charges, memory_at: now }));
-        Some(Taken { at, outcomes, answerers })
+        Some(Taken { at, outcomes, answerers: Some(Box::new(Answerers { of_charges })) })
     }
 
     pub(crate) fn is_empty(&self) -> bool {

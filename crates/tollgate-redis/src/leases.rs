@@ -35,8 +35,8 @@ pub(crate) struct Lease {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
-    /// What it was taken by. Whoever is given another amount has to ask how much of that is used.
-    quota: Option<Quota>,
+    /// The largest amount that it was taken by: so much of the window can be charged. Whoever is given less has to ask whether that is used.
+    amount: u64,
     left: u64,
     /// What was left in the server, for others.
     elsewhere: u64,
@@ -101,7 +101,7 @@ impl Lease {
     /// Takes a cost from what is held, if there is enough.
     pub(crate) fn spend(&self, quota: &Quota, cost: u64, now: Timestamp) -> Option<Spent> {
         let mut share = lock(&self.share);
-        if now >= share.ends || share.left < cost || share.quota != Some(*quota) {
+        if now >= share.ends || share.left < cost || quota.amount() < share.amount {
             return None;
         }
         share.left -= cost;
@@ -122,6 +122,12 @@ impl Lease {
         if spent.at + spent.outcome.status.reset_after == share.server_ends {
             share.left = share.left.saturating_add(cost);
         }
+    }
+
+    /// Whether what is held is for larger amounts than this one.
+    pub(crate) fn is_for_more(&self, quota: &Quota, now: Timestamp) -> bool {
+        let share = lock(&self.share);
+        now < share.ends && quota.amount() < share.amount
     }
 
     /// Notes that a trip has brought nothing.
@@ -145,9 +151,9 @@ impl Lease {
     ) {
         let mut share = lock(&self.share);
         let server_ends = server_now + status.reset_after;
-        let same_window = server_ends == share.server_ends && share.quota == Some(*quota);
+        let same_window = server_ends == share.server_ends;
         *share = Share {
-            quota: Some(*quota),
+            amount: if same_window { share.amount.max(quota.amount()) } else { quota.amount() },
             left: if same_window { share.left.saturating_add(brought) } else { brought },
             elsewhere: status.remaining,
             server_since: if same_window { share.server_since } else { server_now },

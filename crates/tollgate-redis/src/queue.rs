@@ -33,6 +33,8 @@ const MAX_WAITING: usize = 20_000;
 const MAX_CALLS: u32 = 2;
 /// A call that decides more keeps the server from others for too long.
 const MAX_ASKS: usize = 256;
+/// Nor does one call concern more counters than this and those of its last request: a script takes so many arguments at once.
+const MAX_COUNTERS: usize = 2_000;
 /// In a Cluster, a call that is not answered for so long makes room for others, which may concern masters that are not silent.
 const SILENCE: Duration = Duration::from_millis(5);
 
@@ -120,10 +122,13 @@ async fn serve(settings: Arc<Settings>, calls: Arc<Semaphore>, links: Arc<Links>
         let Some(first) = asked.recv().await else { return };
         // Nobody closes it.
         let Ok(call) = calls.clone().acquire_owned().await else { return };
+        let mut counters = first.ask.counters.len();
         let mut waiting = vec![first];
         while waiting.len() < MAX_ASKS
+            && counters < MAX_COUNTERS
             && let Ok(next) = asked.try_recv()
         {
+            counters += next.ask.counters.len();
             waiting.push(next);
         }
         // Whoever has given up meanwhile is not charged.

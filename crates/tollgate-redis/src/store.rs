@@ -8,7 +8,7 @@ use tollgate::{
     key::Key,
     policy::{Mode, Quotas},
     quota::{Algorithm, Limits},
-    store::{Charge, GiveBack, Outcomes, Store, Taken},
+    store::{Charge, GiveBack, Outcomes, Store, StoreError, Taken},
 };
 
 use crate::{
@@ -113,7 +113,7 @@ impl RedisStore {
 
     /// What can be answered without asking anybody: from leases, or since it is known to be denied.
     fn at_hand(&self, charges: &[Charge<'_>], counters: &Counters, now: Timestamp) -> Option<Taken> {
-        self.spend_at_hand(counters).or_else(|| self.denials.answer(charges, counters, now))
+        self.spend_at_hand(charges, counters).or_else(|| self.denials.answer(charges, counters, now))
     }
 
     fn counters(&self, charges: &[Charge<'_>]) -> Counters {
@@ -133,9 +133,7 @@ impl RedisStore {
     }
 
     /// What is to be given back of one charge: into the lease that it was spent of, or to the server.
-    fn not_of_a_lease(&self, given: &GiveBack<'_>) -> Counters {
-        let counters = self.counters(&[given.charge]);
-        self.denials.forget(&counters);
+    fn not_of_a_lease(&self, given: &GiveBack<'_>, counters: &Counters) -> Counters {
         let is_charged_there = |counter: &&Counter| counter.lease == 0 || !self.leases.give_back(counter, given.at);
         counters.iter().filter(is_charged_there).cloned().collect()
     }
@@ -161,6 +159,13 @@ impl Store for RedisStore {
         taken
     }
 
+    fn probe(&self, tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool {
+        let Ok(runtime) = runtime::Handle::try_current() else { return false };
+        let store = self.clone();
+        runtime.spawn(async move { tell(store.probe_once().await.map_err(StoreError::from)) });
+        true
+    }
+
     fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
         let may_lease = charges.iter().any(|charge| charge.quotas.sharing().lease.is_some());
         // Most requests find nothing, and need no keys to know that.
@@ -177,10 +182,15 @@ impl Store for RedisStore {
 
     async fn give_back(&self, given: &[GiveBack<'_>]) -> Result<(), RedisError> {
         self.in_time(async {
+            let mut all = Ok(());
             for given in given {
-                self.ask(Verb::GiveBack(given.at), self.not_of_a_lease(given)).await?;
+                let counters = self.counters(&[given.charge]);
+                let given_back = self.ask(Verb::GiveBack(given.at), self.not_of_a_lease(given, &counters)).await;
+                // What was denied meanwhile may fit now.
+                self.denials.forget(&counters);
+                all = all.and(given_back.map(|_| ()));
             }
-            Ok(())
+            all
         })
         .await
     }

@@ -12,7 +12,7 @@ use tollgate::{
     algorithm::Verdict,
     clock::Timestamp,
     policy::Mode,
-    store::{Charge, Outcomes, Taken},
+    store::{Answerer, Answerers, Charge, Outcomes, Taken},
 };
 
 use crate::{
@@ -68,14 +68,30 @@ impl RedisStore {
             false => self.take_in_places(&rest).await?,
         };
         let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
+        let spent_at: SmallVec<[Timestamp; 4]> = spending.0.iter().map(|(_, spent, _)| spent.at).collect();
         let spent = if is_taken { spending.keep() } else { spending.undo() };
-        let (mut spent, mut others) = (spent.into_iter(), taken.outcomes.into_iter());
-        let outcomes = is_spent.into_iter().filter_map(|is_spent| if is_spent { spent.next() } else { others.next() });
-        Ok(Taken::new(taken.at, outcomes.collect()))
+        let (mut spent, mut others) = (spent.into_iter().zip(spent_at), taken.outcomes.into_iter());
+        let at_of_rest = |n: usize| taken.answerers.as_ref().map_or(taken.at, |answerers| answerers.of_charges[n].1);
+        let (mut is_spent, mut n, mut outcomes, mut times) = (is_spent.into_iter(), 0, Outcomes::new(), Times::new());
+        for charge in charges {
+            // When a charge was made at several times, the earliest names no window that is later than its own.
+            let mut made_at = None;
+            for is_spent in is_spent.by_ref().take(charge.quotas.len()) {
+                let (outcome, at) = match is_spent {
+                    true => spent.next().unzip(),
+                    false => (others.next(), Some(at_of_rest(n))),
+                };
+                n += usize::from(!is_spent);
+                outcomes.extend(outcome);
+                made_at = made_at.min(at).or(at);
+            }
+            times.push(made_at.unwrap_or(taken.at));
+        }
+        Ok(taken_at(times, outcomes, taken.at))
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
-    pub(crate) fn spend_at_hand(&self, counters: &[Counter]) -> Option<Taken> {
+    pub(crate) fn spend_at_hand(&self, charges: &[Charge<'_>], counters: &[Counter]) -> Option<Taken> {
         if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
             return None;
         }
@@ -85,7 +101,10 @@ impl RedisStore {
             let spent = lease.spend(&counter.quota, counter.cost, now)?;
             spending.0.push((lease, spent, counter.cost));
         }
-        Some(Taken::new(spending.at().unwrap_or(now), spending.keep()))
+        let mut spent_at = spending.0.iter().map(|(_, spent, _)| spent.at);
+        let earliest = |charge: &Charge<'_>| spent_at.by_ref().take(charge.quotas.len()).min().unwrap_or(now);
+        let times = charges.iter().map(earliest).collect();
+        Some(taken_at(times, spending.keep(), now))
     }
 
     /// Makes a trip for a lease, and tells whether it has brought something.
@@ -116,7 +135,7 @@ impl RedisStore {
         if let Some(spent) = spend() {
             return Ok(Some(spent));
         }
-        if lease.was_refused_since(waits_since) {
+        if lease.was_refused_since(waits_since) || lease.is_for_more(&counter.quota, self.clock.now()) {
             return Ok(None);
         }
         // What a trip brings is held also when whoever began it has given up: the server has charged all of it.
@@ -256,23 +275,35 @@ fn is_shadow(parts: &[Part<'_, '_>], place: &Place) -> bool {
     place.iter().all(|part| parts[*part].0.mode == Mode::Shadow)
 }
 
+/// When each charge of a request was made, by the clock of whoever made it.
+type Times = SmallVec<[Timestamp; 4]>;
+
+/// Outcomes of charges that were made at these times.
+fn taken_at(times: Times, outcomes: Outcomes, now: Timestamp) -> Taken {
+    let at = times.iter().copied().max().unwrap_or(now);
+    let is_one = times.iter().all(|time| *time == at);
+    let of_charges = || times.iter().map(|time| (Answerer::Store, *time)).collect();
+    let answerers = (!is_one).then(|| Box::new(Answerers { of_charges: of_charges() }));
+    Taken { at, outcomes, answerers }
+}
+
 /// What several places answer, put together in the order of the charges.
 struct Answers<'a, 'b, 'c> {
     parts: &'a [Part<'b, 'c>],
     outcomes: Vec<Outcomes>,
-    at: Option<Timestamp>,
+    times: SmallVec<[Option<Timestamp>; 4]>,
     /// Whether the request passes wherever it was asked about.
     passes: bool,
 }
 
 impl<'a, 'b, 'c> Answers<'a, 'b, 'c> {
     fn of(parts: &'a [Part<'b, 'c>]) -> Self {
-        Self { parts, outcomes: vec![Outcomes::new(); parts.len()], at: None, passes: true }
+        let times = parts.iter().map(|_| None).collect();
+        Self { parts, outcomes: vec![Outcomes::new(); parts.len()], times, passes: true }
     }
 
     /// Notes an answer, and tells whether a request passes there.
     fn note(&mut self, place: &Place, taken: &Taken) -> bool {
-        self.at = self.at.max(Some(taken.at));
         let mut rest = taken.outcomes.as_slice();
         let mut passes = true;
         for part in place {
@@ -282,13 +313,15 @@ impl<'a, 'b, 'c> Answers<'a, 'b, 'c> {
             let is_denied = outcomes.iter().any(|outcome| outcome.verdict == Verdict::Deny);
             passes &= !(is_denied && charge.mode == Mode::Enforce);
             self.outcomes[*part] = Outcomes::from_slice(outcomes);
+            self.times[*part] = Some(taken.at);
         }
         self.passes &= passes;
         passes
     }
 
     fn together(self, now: Timestamp) -> Taken {
-        Taken::new(self.at.unwrap_or(now), self.outcomes.into_iter().flatten().collect())
+        let times = self.times.into_iter().map(|time| time.unwrap_or(now)).collect();
+        taken_at(times, self.outcomes.into_iter().flatten().collect(), now)
     }
 }
 

@@ -59,11 +59,11 @@ impl Decision {
         let denies = |rule: &Rule| rule.mode == Mode::Enforce && rule.sharing.on_store_error == OnStoreError::Deny;
         let of_fits = || self.fits.iter().zip(&answerers.of_charges);
         let unreachable =
-            of_fits().filter(|(_, answerer)| **answerer == Answerer::Unreachable).map(|(fit, _)| fit.rule);
+            of_fits().filter(|(_, (answerer, _))| *answerer == Answerer::Unreachable).map(|(fit, _)| fit.rule);
         let unavailable = unreachable.filter(|rule| denies(&self.policy.rules()[*rule])).collect();
-        let mut has_answered = answerers.of_charges.iter().map(|answerer| answerer.has_answered());
+        let mut has_answered = answerers.of_charges.iter().map(|(answerer, _)| answerer.has_answered());
         self.fits.retain(|_| has_answered.next().unwrap_or(false));
-        answerers.of_charges.retain(|answerer| answerer.has_answered());
+        answerers.of_charges.retain(|(answerer, _)| answerer.has_answered());
         self.apart = Some(Box::new(Apart { answerers, unavailable }));
     }
 
@@ -208,8 +208,7 @@ impl Decision {
 
     fn given_back<'a>(&self, place: usize, charge: Charge<'a>) -> GiveBack<'a> {
         let Some(Apart { answerers, .. }) = self.apart.as_deref() else { return GiveBack::new(charge, self.at) };
-        let taken_by = answerers.of_charges.get(place).copied().unwrap_or_default();
-        let at = if taken_by == Answerer::Memory { answerers.memory_at } else { self.at };
+        let (taken_by, at) = answerers.of_charges.get(place).copied().unwrap_or((Answerer::Store, self.at));
         GiveBack { charge, at, taken_by }
     }
 }

@@ -44,7 +44,7 @@ pub struct Taken {
     /// An outcome for each quota of each charge, in the order given, as it stands after the decision; of those charges that
     /// nobody has answered, none.
     pub outcomes: Outcomes,
-    /// Who has answered which charge, if not the store all of them.
+    /// Who has answered which charge and when, if not the store all of them at one time.
     pub answerers: Option<Box<Answerers>>,
 }
 
@@ -55,13 +55,11 @@ impl Taken {
     }
 }
 
-/// Who has answered the charges of one request.
+/// Who has answered the charges of one request, and when.
 #[derive(Clone, Debug, Default)]
 pub struct Answerers {
-    /// Who has answered each charge, in the order given.
-    pub of_charges: SmallVec<[Answerer; 4]>,
-    /// The time of this instance's memory when it answered.
-    pub memory_at: Timestamp,
+    /// Who has answered each charge, in the order given, and when by the clock of whoever that was.
+    pub of_charges: SmallVec<[(Answerer, Timestamp); 4]>,
 }
 
 /// Who has answered a charge.
@@ -125,6 +123,12 @@ pub trait Store: Send + Sync {
     /// None, or always none for a store that has nothing: [`take`](Self::take) has to be asked.
     fn take_at_hand(&self, _charges: &[Charge<'_>]) -> Option<Taken> {
         None
+    }
+
+    /// Asks whether the store answers, apart from any request, and tells when it is clear. False, or always false for a store that
+    /// cannot: then a request has to try, and if its client gives it up, nobody has tried.
+    fn probe(&self, _tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool {
+        false
     }
 
     /// Tells what [`take`](Self::take) would answer, and takes nothing.

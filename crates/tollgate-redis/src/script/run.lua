@@ -15,8 +15,15 @@ while at <= #packed_kinds do
 end
 
 local n_keys = #KEYS
--- What is no string, such as a log, is nothing here.
-local values = call('MGET', unpack(KEYS))
+-- What is no string, such as a log, is nothing here. Nearly always this is one call: Lua passes no more than some thousand values.
+local AT_ONCE = 4000
+local values = call('MGET', unpack(KEYS, 1, min(n_keys, AT_ONCE)))
+for first = AT_ONCE + 1, n_keys, AT_ONCE do
+  local more = call('MGET', unpack(KEYS, first, min(n_keys, first + AT_ONCE - 1)))
+  for i = 1, #more do
+    values[first + i - 1] = more[i]
+  end
+end
 -- What the keys held is part of the answer, so counters that are cleared and come again are read as nothing.
 local counters, cleared, changed, n_changed = {}, {}, {}, 0
 

@@ -14,7 +14,7 @@ use tollgate::{
 use tollgate_redis::{RedisError, RedisStore, Settings};
 
 /// A store of its own on this server, by the clock that it is given.
-fn store(url: &str, clock: ManualClock) -> RedisStore {
+pub(crate) fn store(url: &str, clock: ManualClock) -> RedisStore {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let n = MADE.fetch_add(1, Ordering::Relaxed);
     let url = format!("{url}?prefix=t{n}&denials=ask").parse().expect("tests write good URLs");

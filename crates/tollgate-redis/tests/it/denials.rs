@@ -82,7 +82,8 @@ async fn it_names_the_rules_that_deny_and_is_silent_on_the_others() {
     let taken = store.take(&charges).await.expect("it answers");
     assert_eq!(calls(&server), before);
     let answerers = taken.answerers.as_ref().expect("not all are answered");
-    assert_eq!(answerers.of_charges.as_slice(), [Answerer::Unasked, Answerer::Store, Answerer::Unasked]);
+    let answered = answerers.of_charges.iter().map(|(answerer, _)| *answerer).collect::<Vec<_>>();
+    assert_eq!(answered, [Answerer::Unasked, Answerer::Store, Answerer::Unasked]);
     assert_eq!(only(&taken).verdict, Verdict::Deny);
     assert_eq!(other.remaining(&store).await, 9);
 }

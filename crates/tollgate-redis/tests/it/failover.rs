@@ -115,7 +115,7 @@ async fn count(counted: &mut Counted, stores: &Stores, subject: &Subject) {
     let now = clock.now();
     counted.decisions += 1;
     counted.slowest = counted.slowest.max(now.since(asked_at));
-    let answerer = taken.answerers.as_ref().map_or(Answerer::Store, |answerers| answerers.of_charges[0]);
+    let answerer = taken.answerers.as_ref().map_or(Answerer::Store, |answerers| answerers.of_charges[0].0);
     if answerer != Answerer::Store {
         counted.without += 1;
         counted.last_without = now.as_micros();

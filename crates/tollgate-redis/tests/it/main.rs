@@ -2,6 +2,7 @@
 
 mod conforms;
 mod denials;
+mod extremes;
 mod failover;
 mod faults;
 mod leases;

@@ -17,6 +17,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
 
+/// Whether somebody may ask a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MayAsk {
+    Yes,
+    /// To find out whether it answers again.
+    Try,
+    No,
+}
+
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
@@ -29,18 +38,18 @@ struct State {
 
 impl Breaker {
     /// Whether somebody may ask now. Who may after a pause is the one who tries: the others wait for as long again, so that
-    /// nothing is lost if his request is given up and no answer is ever told.
-    pub(super) fn may_ask(&self, now: Timestamp) -> bool {
+    /// nothing is lost if he gives up and no answer is ever told.
+    pub(super) fn may_ask(&self, now: Timestamp) -> MayAsk {
         let mut state = self.state();
         if state.failures < MAX_FAILURES {
-            return true;
+            return MayAsk::Yes;
         }
-        let may_try = now >= state.until;
-        if may_try {
-            state.until = now + state.pause;
-            state.trying = true;
+        if now < state.until {
+            return MayAsk::No;
         }
-        may_try
+        state.until = now + state.pause;
+        state.trying = true;
+        MayAsk::Try
     }
 
     /// The store has answered.
@@ -79,36 +88,34 @@ mod tests {
         let breaker = Breaker::default();
         for now in 0..2 {
             breaker.failed(at(now));
-            assert!(breaker.may_ask(at(now)), "{now}: that can happen");
+            assert_eq!(breaker.may_ask(at(now)), MayAsk::Yes, "{now}: that can happen");
         }
         breaker.failed(at(10));
         let mut now = 10;
         for pause in [100, 200, 400, 800, 1_000, 1_000] {
-            assert!(!breaker.may_ask(at(now + pause - 1)), "{pause} ms have not passed");
+            assert_eq!(breaker.may_ask(at(now + pause - 1)), MayAsk::No, "{pause} ms have not passed");
             now += pause;
-            assert!(breaker.may_ask(at(now)), "{pause} ms have passed");
-            assert!(!breaker.may_ask(at(now)), "somebody tries already");
+            assert_eq!(breaker.may_ask(at(now)), MayAsk::Try, "{pause} ms have passed");
+            assert_eq!(breaker.may_ask(at(now)), MayAsk::No, "somebody tries already");
             now += 50;
             breaker.failed(at(now));
         }
         breaker.answered();
-        assert!(breaker.may_ask(at(now)) && breaker.may_ask(at(now)));
+        assert_eq!([breaker.may_ask(at(now)), breaker.may_ask(at(now))], [MayAsk::Yes; 2]);
     }
 
     #[test]
     fn tries_again_when_the_request_that_tried_was_given_up() {
         let breaker = Breaker::default();
         (0..3).for_each(|now| breaker.failed(at(now)));
-        assert!(breaker.may_ask(at(102)));
-        assert!(!breaker.may_ask(at(201)));
-        assert!(breaker.may_ask(at(202)));
+        let asked = [102, 201, 202].map(|now| breaker.may_ask(at(now)));
+        assert_eq!(asked, [MayAsk::Try, MayAsk::No, MayAsk::Try]);
     }
 
     #[test]
     fn many_who_fail_at_once_count_for_one_pause() {
         let breaker = Breaker::default();
         (0..500).for_each(|_| breaker.failed(at(5)));
-        assert!(!breaker.may_ask(at(104)));
-        assert!(breaker.may_ask(at(105)));
+        assert_eq!([104, 105].map(|now| breaker.may_ask(at(now))), [MayAsk::No, MayAsk::Try]);
     }
 }

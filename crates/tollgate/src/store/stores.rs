@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     Answerer, Answerers, Charge, GiveBack, Outcomes, Store, Taken,
-    breaker::Breaker,
+    breaker::{Breaker, MayAsk},
     memory::MemoryStore,
     outage::{Health, Outage},
     passes,
@@ -138,7 +138,7 @@ impl Stores {
 
     async fn decide(&self, charges: &[Charge<'_>], spending: Spending) -> Taken {
         let (theirs, ours): (Charges<'_>, Charges<'_>) = charges.iter().copied().partition(is_shared);
-        let Some(shared) = self.shared.as_deref().filter(|_| !theirs.is_empty()) else {
+        let Some(shared) = self.shared.as_ref().filter(|_| !theirs.is_empty()) else {
             return self.in_memory(charges, spending);
         };
         let taken_here = self.in_memory(&ours, spending);
@@ -210,22 +210,45 @@ impl Stores {
     }
 
     /// What a shared store answers; none if it does not, or is left alone since it did not.
-    async fn ask<T>(&self, shared: &Shared, asked: Asked<'_, T>) -> Option<T> {
+    async fn ask<T>(&self, shared: &Arc<Shared>, asked: Asked<'_, T>) -> Option<T> {
         let asked_at = self.memory.now();
-        if !shared.breaker.may_ask(asked_at) {
-            return None;
+        match shared.breaker.may_ask(asked_at) {
+            MayAsk::Yes => {}
+            MayAsk::No => return None,
+            MayAsk::Try if self.probe(shared) => return None,
+            MayAsk::Try => {}
         }
-        match asked.await {
-            Ok(answer) => {
-                shared.breaker.answered();
-                shared.outage.answered(asked_at);
-                Some(answer)
+        let answer = asked.await;
+        shared.note(asked_at, self.memory.now(), answer.as_ref().map(|_| ()).map_err(|error| &**error));
+        answer.ok()
+    }
+
+    /// Has the store tried by nobody's request: whoever breaks off his requests could keep it from being found.
+    fn probe(&self, shared: &Arc<Shared>) -> bool {
+        let (told, memory, asked_at) = (shared.clone(), self.memory.clone(), self.memory.now());
+        let tell = move |answer: Result<(), StoreError>| {
+            told.note(asked_at, memory.now(), answer.as_ref().map(|_| ()).map_err(|error| &**error));
+        };
+        shared.store.probe(Box::new(tell))
+    }
+}
+
+impl Shared {
+    /// Notes whether the store has answered what it was asked.
+    fn note(
+        &self,
+        asked_at: Timestamp,
+        now: Timestamp,
+        answer: Result<(), &(dyn std::error::Error + Send + Sync + 'static)>,
+    ) {
+        match answer {
+            Ok(()) => {
+                self.breaker.answered();
+                self.outage.answered(asked_at);
             }
             Err(error) => {
-                let now = self.memory.now();
-                shared.breaker.failed(now);
-                shared.outage.failed(now, &*error);
-                None
+                self.breaker.failed(now);
+                self.outage.failed(now, error);
             }
         }
     }
@@ -251,10 +274,11 @@ fn here_or(other: Answerer, charge: &Charge<'_>) -> Answerer {
 
 /// Whether a request passes that a store has answered, perhaps not about all of its charges.
 fn pass(charges: &[Charge<'_>], taken: &Taken) -> bool {
+    let is_silent = |(answerer, _): &(Answerer, Timestamp)| !answerer.has_answered();
     match &taken.answerers {
-        None => passes(charges, &taken.outcomes),
         // A store leaves out charges of requests alone that it denies for others.
-        Some(_) => false,
+        Some(answerers) if answerers.of_charges.iter().any(is_silent) => false,
+        _ => passes(charges, &taken.outcomes),
     }
 }
 
@@ -269,23 +293,23 @@ fn join(
     let Taken { at, outcomes, answerers } = store.unwrap_or(Taken::new(memory_at, Outcomes::new()));
     let mut of_store = answerers.map(|answerers| answerers.of_charges).unwrap_or_default().into_iter();
     let answerer = |charge: &Charge<'_>| match answerer(charge) {
-        Answerer::Store => of_store.next().unwrap_or_default(),
-        other => other,
+        Answerer::Store => of_store.next().unwrap_or((Answerer::Store, at)),
+        other => (other, memory_at),
     };
-    let of_charges: SmallVec<[Answerer; 4]> = charges.iter().map(answerer).collect();
-    if of_charges.iter().all(|answerer| *answerer == Answerer::Store) {
+    let of_charges: SmallVec<[(Answerer, Timestamp); 4]> = charges.iter().map(answerer).collect();
+    if of_charges.iter().all(|answerer| *answerer == (Answerer::Store, at)) {
         return Taken::new(at, outcomes);
     }
     let (mut theirs, mut ours) = (outcomes.into_iter(), memory.outcomes.into_iter());
     let mut outcomes = Outcomes::new();
-    for (charge, answerer) in charges.iter().zip(&of_charges) {
+    for (charge, (answerer, _)) in charges.iter().zip(&of_charges) {
         match answerer {
             Answerer::Store => outcomes.extend(theirs.by_ref().take(charge.quotas.len())),
             Answerer::Memory => outcomes.extend(ours.by_ref().take(charge.quotas.len())),
             Answerer::Unasked | Answerer::Unreachable => {}
         }
     }
-    Taken { at, outcomes, answerers: Some(Box::new(Answerers { of_charges, memory_at })) }
+    Taken { at, outcomes, answerers: Some(Box::new(Answerers { of_charges })) }
 }
 
 /// The outcomes of each charge.
@@ -306,6 +330,7 @@ type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 
 
 /// Any shared store: the box of its answer is nothing beside the way there.
 trait AnyStore: Send + Sync {
+    fn probe(&self, tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool;
     fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken>;
     fn take<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken>;
     fn look<'a>(&'a self, charges: &'a [Charge<'a>]) -> Asked<'a, Taken>;
@@ -315,6 +340,10 @@ trait AnyStore: Send + Sync {
 }
 
 impl<S: Store> AnyStore for S {
+    fn probe(&self, tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool {
+        Store::probe(self, tell)
+    }
+
     fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
         Store::take_at_hand(self, charges)
     }

@@ -173,10 +173,10 @@ impl Throttle<Stores> {
 
     fn answered(&self, charge: &Charge<'_>, taken: Taken) -> Answered {
         let Taken { at, outcomes, answerers } = taken;
-        let by = match answerers.and_then(|answerers| answerers.of_charges.first().copied()) {
-            Some(answerer) => answerer,
-            None if self.store.counts_in_memory(charge) => Answerer::Memory,
-            None => Answerer::Store,
+        let (by, at) = match answerers.and_then(|answerers| answerers.of_charges.first().copied()) {
+            Some(answered) => answered,
+            None if self.store.counts_in_memory(charge) => (Answerer::Memory, at),
+            None => (Answerer::Store, at),
         };
         let denies = by == Answerer::Unreachable && charge.quotas.sharing().on_store_error == OnStoreError::Deny;
         Answered { at, outcomes: if denies { smallvec![UNAVAILABLE] } else { outcomes }, by }
