@@ -41,9 +41,14 @@ impl From<redis::RedisError> for RedisError {
         }
         match error.code() {
             // The code as the server has said it, by which others are told apart, and not as the client's library calls it.
-            Some(code) => Self::Refused(format!("{code} {}", error.detail().unwrap_or_default())),
-            None if error.kind() == ErrorKind::AuthenticationFailed => Self::Refused(error.to_string()),
-            None => Self::Disconnected(error.to_string()),
+            Some(code) => Self::Refused(one_line(&format!("{code} {}", error.detail().unwrap_or_default()))),
+            None if error.kind() == ErrorKind::AuthenticationFailed => Self::Refused(one_line(&error.to_string())),
+            None => Self::Disconnected(one_line(&error.to_string())),
         }
     }
+}
+
+/// Whatever it is that answers: it stands in a log.
+fn one_line(said: &str) -> String {
+    said.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -20,6 +20,8 @@ use crate::ask::Counter;
 /// So many at most. For a newcomer when there are more, one is given up that may still have something left: that is lost, as if it had
 /// not been spent.
 const MAX_LEASES: usize = 10_000;
+/// Of so many, the one with the least left.
+const LOOKED_AT: usize = 16;
 
 /// What this instance holds.
 #[derive(Debug, Default)]
@@ -69,8 +71,9 @@ impl Leases {
             return lease.clone();
         }
         if leases.len() >= MAX_LEASES {
-            let any = leases.keys().next().cloned();
-            any.and_then(|any| leases.remove(&any));
+            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.share).left);
+            let least = least.map(|(key, _)| key.clone());
+            least.and_then(|least| leases.remove(&least));
         }
         match leases.entry(key.to_vec()) {
             Entry::Occupied(lease) => lease.get().clone(),

@@ -103,12 +103,12 @@ impl RedisStore {
         (Self { settings, clock, queue, denials, leases }, served)
     }
 
+    /// By a charge, which a replica or a full server refuses.
     async fn probe_once(&self) -> Result<(), RedisError> {
-        let Ok(quotas) = Quotas::new("probe", &Limits::per_second(1), Some(Algorithm::FixedWindow)) else {
-            return Ok(());
-        };
-        let charge = Charge { rule: "probe", mode: Mode::Enforce, key: &Key::default(), quotas: &quotas, cost: 0 };
-        self.in_time(self.ask(Verb::Look, self.counters(&[charge]))).await.map(|_| ())
+        let limits = Limits::per_second(u32::MAX);
+        let Ok(quotas) = Quotas::new("probe", &limits, Some(Algorithm::FixedWindow)) else { return Ok(()) };
+        let charge = Charge { rule: "probe", mode: Mode::Enforce, key: &Key::default(), quotas: &quotas, cost: 1 };
+        self.in_time(self.ask(Verb::Take, self.counters(&[charge]))).await.map(|_| ())
     }
 
     /// What can be answered without asking anybody: from leases, or since it is known to be denied.

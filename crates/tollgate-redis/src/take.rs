@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::{join_all, try_join, try_join_all};
 use smallvec::SmallVec;
 use tollgate::{
-    algorithm::Verdict,
+    algorithm::{Outcome, Verdict},
     clock::Timestamp,
     policy::Mode,
     store::{Answerer, Answerers, Charge, Outcomes, Taken},
@@ -70,24 +70,7 @@ impl RedisStore {
         let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
         let spent_at: SmallVec<[Timestamp; 4]> = spending.0.iter().map(|(_, spent, _)| spent.at).collect();
         let spent = if is_taken { spending.keep() } else { spending.undo() };
-        let (mut spent, mut others) = (spent.into_iter().zip(spent_at), taken.outcomes.into_iter());
-        let at_of_rest = |n: usize| taken.answerers.as_ref().map_or(taken.at, |answerers| answerers.of_charges[n].1);
-        let (mut is_spent, mut n, mut outcomes, mut times) = (is_spent.into_iter(), 0, Outcomes::new(), Times::new());
-        for charge in charges {
-            // When a charge was made at several times, the earliest names no window that is later than its own.
-            let mut made_at = None;
-            for is_spent in is_spent.by_ref().take(charge.quotas.len()) {
-                let (outcome, at) = match is_spent {
-                    true => spent.next().unzip(),
-                    false => (others.next(), Some(at_of_rest(n))),
-                };
-                n += usize::from(!is_spent);
-                outcomes.extend(outcome);
-                made_at = made_at.min(at).or(at);
-            }
-            times.push(made_at.unwrap_or(taken.at));
-        }
-        Ok(taken_at(times, outcomes, taken.at))
+        Ok(with_spent(charges, &is_spent, spent.into_iter().zip(spent_at), taken))
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
@@ -285,6 +268,33 @@ fn taken_at(times: Times, outcomes: Outcomes, now: Timestamp) -> Taken {
     let of_charges = || times.iter().map(|time| (Answerer::Store, *time)).collect();
     let answerers = (!is_one).then(|| Box::new(Answerers { of_charges: of_charges() }));
     Taken { at, outcomes, answerers }
+}
+
+/// What was spent of leases, and what the servers have answered about the rest, in the order of the charges.
+fn with_spent(
+    charges: &[Charge<'_>],
+    is_spent: &[bool],
+    mut spent: impl Iterator<Item = (Outcome, Timestamp)>,
+    rest: Taken,
+) -> Taken {
+    let Taken { at, outcomes: others, answerers } = rest;
+    let mut times_of_others = answerers.map(|answerers| answerers.of_charges).unwrap_or_default().into_iter();
+    let mut others = others.into_iter();
+    let (mut is_spent, mut outcomes, mut times) = (is_spent.iter(), Outcomes::new(), Times::new());
+    for charge in charges {
+        // When a charge was made at several times, the earliest names no window that is later than its own.
+        let mut made_at: Option<Timestamp> = None;
+        for is_spent in is_spent.by_ref().take(charge.quotas.len()) {
+            let (outcome, made) = match is_spent {
+                true => spent.next().unzip(),
+                false => (others.next(), Some(times_of_others.next().map_or(at, |(_, at)| at))),
+            };
+            outcomes.extend(outcome);
+            made_at = made_at.min(made).or(made);
+        }
+        times.push(made_at.unwrap_or(at));
+    }
+    taken_at(times, outcomes, at)
 }
 
 /// What several places answer, put together in the order of the charges.

@@ -259,3 +259,19 @@ async fn whatever_happens_no_more_is_admitted_than_the_amount() {
     println!("{held} of {AMOUNT} admitted");
     assert!(held <= AMOUNT && held > AMOUNT / 2, "{held} of {AMOUNT}");
 }
+
+/// What a lease was taken by one amount was lost when somebody with another amount came, and each burnt the other's.
+#[tokio::test]
+async fn a_lease_serves_larger_amounts_than_its_own_and_no_smaller_ones() {
+    let server = Server::redis();
+    let store = patient(at(&server));
+    let of = |limits| subject("r", limits, Algorithm::FixedWindow).leased(100);
+    let (some, others, few) = (of("1000/hour"), of("2000/hour"), of("50/hour"));
+    for _ in 0..400 {
+        assert_eq!(some.admitted(&store, 1).await, 1);
+        assert_eq!(others.admitted(&store, 1).await, 1);
+    }
+    assert_eq!(few.admitted(&store, 5).await, 0, "more than their amount is used");
+    assert!(some.admitted(&store, 300).await >= 100, "what is left to them");
+    assert!(calls(&server) < 400, "{} calls", calls(&server));
+}

@@ -101,3 +101,51 @@ async fn they_are_all_or_none_in_several_slots_of_a_cluster_as_well() {
     let stores: Vec<_> = (0..3).map(|_| patient(format!("redis+cluster://{}", cluster.addrs()[0]))).collect();
     check_all_or_none(&stores, "Cluster").await;
 }
+
+/// A crowd of requests with 64 charges each made one call of more keys than a script can take, and all of them failed.
+#[tokio::test]
+async fn a_crowd_of_requests_with_many_rules_is_answered() {
+    let server = Server::redis();
+    let store = patient(at(&server));
+    let rules: Vec<Subject> = (0..64).map(|n| subject(&format!("r{n}"), "5/hour", Algorithm::FixedWindow)).collect();
+    let clients: Vec<Vec<Subject>> =
+        (0..300).map(|n| rules.iter().map(|rule| rule.of(&format!("client-{n}"))).collect()).collect();
+    let ask = async |of: &Vec<Subject>| {
+        let charges: Vec<Charge<'_>> = of.iter().map(|rule| rule.charge(1)).collect();
+        store.take(&charges).await.expect("it answers").outcomes.iter().all(|one| one.status.remaining == 4)
+    };
+    let all = futures_util::future::join_all(clients.iter().map(ask)).await;
+    assert!(all.into_iter().all(|is_right| is_right));
+}
+
+/// Whoever asked for more than was left of a long log had the server look at all of it.
+#[tokio::test]
+async fn a_long_log_is_searched_by_halves() {
+    let server = Server::redis();
+    let clock = tollgate::clock::ManualClock::new(tollgate::clock::Timestamp::from_micros(1_772_193_600_000_000));
+    let store = RedisStore::connect(
+        tollgate_redis::Settings::at(format!("{}?denials=ask", at(&server)).parse().expect("a URL"))
+            .timeout(Duration::from_secs(20))
+            .clock(clock.clone().into()),
+    );
+    let log = subject("log", "5000/day", Algorithm::SlidingLog);
+    for _ in 0..4_000 {
+        clock.advance(Duration::from_micros(1));
+        assert!(log.take(&store).await.is_ok());
+    }
+    let looked = |server: &Server| {
+        let statistics = server.command(&["INFO", "commandstats"]).text().to_owned();
+        let count = |name: &str| {
+            let line = statistics.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+            line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0_u64)
+        };
+        count("lindex") + count("lrange")
+    };
+    let before = looked(&server);
+    let charge = [log.charge(4_500)];
+    let denied = *only(&store.take(&charge).await.expect("it answers"));
+    assert_eq!((denied.verdict, denied.status.remaining), (Verdict::Deny, 1_000));
+    // Of 4,000 charges, one each microsecond, 3,500 have to expire.
+    assert_eq!(denied.retry_after, Some(Duration::from_secs(86_400) - Duration::from_micros(500)));
+    assert!(looked(&server) - before <= 40, "{} entries looked at", looked(&server) - before);
+}

@@ -53,7 +53,7 @@ fn pardon(sharing: &Sharing, context: &Context<'_>) -> Option<&'static str> {
     match (&context.store.shared, sharing) {
         (Some(_), Sharing { place: Place::Shared, on_store_error: OnStoreError::Local, .. }) => Some(
             "a window of a day or more: an outage of the store grants a fresh quota in each instance, write \
-             `on_store_error: allow` or `deny` if that is too much",
+             `on_store_error: deny` if that is too much",
         ),
         (Some(_), Sharing { place: Place::Shared, .. }) => None,
         _ => Some("a window of a day or more is counted in memory only: a restart pardons everybody"),

@@ -250,3 +250,20 @@ fn what_is_answered_without_asking_the_store_says_nothing_of_it() {
     assert_eq!(rig.admitted(20, &get("/leased")), 10, "what it had in hand");
     assert!(matches!(rig.told()[..], [Health::Degraded { .. }]), "and it does not answer yet");
 }
+
+/// While requests had to try, whoever broke his off kept everybody from a store that was back.
+#[test]
+fn a_store_that_can_tell_is_tried_by_nobodys_request() {
+    let rig = sharing(WORDS);
+    rig.store.probe_by_itself();
+    rig.store.set(Mood::Fails);
+    rig.admitted(3, &get("/closed"));
+    rig.store.calls();
+    rig.millis(1_000);
+    assert_eq!(rig.admitted(1, &get("/closed")), 0);
+    assert_eq!(rig.store.calls(), 0, "it has found out by itself that it does not answer");
+    rig.store.set(Mood::Answers);
+    rig.millis(1_000);
+    assert_eq!(rig.admitted(1, &get("/closed")), 0, "whoever has it found waits for nothing");
+    assert_eq!(rig.admitted(1, &get("/closed")), 1, "and the next one asks it");
+}

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -19,7 +19,7 @@ use tollgate::{
     clock::{Clock, ManualClock, Timestamp},
     decision::Decision,
     limiter::{Answered, Limiter},
-    store::{Charge, GiveBack, Health, Store, Stores, Taken, memory::MemoryStore},
+    store::{Charge, GiveBack, Health, Store, StoreError, Stores, Taken, memory::MemoryStore},
 };
 
 use crate::rig::{Call, START, at_once, policy};
@@ -39,6 +39,8 @@ struct Inside {
     counters: MemoryStore,
     mood: Mutex<Mood>,
     calls: AtomicUsize,
+    /// Whether it finds out by itself whether it answers.
+    probes: AtomicBool,
     /// What it has in hand of rules with a lease.
     in_hand: AtomicUsize,
 }
@@ -62,11 +64,17 @@ impl SharedStore {
             mood: Mutex::new(Mood::Answers),
             calls: AtomicUsize::new(0),
             in_hand: AtomicUsize::new(0),
+            probes: AtomicBool::new(false),
         }))
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         *self.0.mood.lock().unwrap() = mood;
+    }
+
+    /// From now on it finds out by itself whether it answers.
+    pub(crate) fn probe_by_itself(&self) {
+        self.0.probes.store(true, Ordering::Relaxed);
     }
 
     /// Puts so many requests of rules with a lease in its hand.
@@ -95,6 +103,15 @@ impl Store for SharedStore {
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, Down> {
         self.answer(|counters| counters.take_now(charges)).await
+    }
+
+    fn probe(&self, tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool {
+        let probes = self.0.probes.load(Ordering::Relaxed);
+        if probes {
+            let answers = *self.0.mood.lock().unwrap() == Mood::Answers;
+            tell(if answers { Ok(()) } else { Err(Box::new(Down)) });
+        }
+        probes
     }
 
     fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
