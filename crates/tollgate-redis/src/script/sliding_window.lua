@@ -61,7 +61,7 @@ function sliding_window.write(counter, key)
   if counter.current > 0 then
     faded = faded + counter.window
   end
-  call('SET', key, pack('<ddd', counter.starts, counter.previous, counter.current), 'PX', ttl_ms(faded))
+  call('PSETEX', key, ttl_ms(faded), pack('<ddd', counter.starts, counter.previous, counter.current))
 end
 
 algorithms[2] = sliding_window

@@ -86,7 +86,7 @@ function token_bucket.write(counter, key)
   if counter.full_at < now or (counter.full_at == now and counter.parts == 0) then
     call('DEL', key)
   else
-    call('SET', key, pack('<ddd', counter.full_at, counter.parts, counter.amount), 'PX', ttl_ms(counter.full_at + 1))
+    call('PSETEX', key, ttl_ms(counter.full_at + 1), pack('<ddd', counter.full_at, counter.parts, counter.amount))
   end
 end
 

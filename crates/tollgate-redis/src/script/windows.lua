@@ -47,7 +47,7 @@ local function windows(latest_end)
     if counter.used == 0 then
       call('DEL', key)
     else
-      call('SET', key, pack('<dd', counter.ends, counter.used), 'PX', ttl_ms(counter.ends))
+      call('PSETEX', key, ttl_ms(counter.ends), pack('<dd', counter.ends, counter.used))
     end
   end
 
