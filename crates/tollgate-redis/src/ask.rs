@@ -82,9 +82,10 @@ pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
     counters.into()
 }
 
-/// Rules in shadow have nothing to gain: they are asked about with the request.
+/// Rules in shadow have nothing to gain: they are asked about with the request. And whoever only asks takes nothing.
 fn lease(charge: &Charge<'_>, quota: &Quota) -> u64 {
     match (charge.mode, quota.algorithm()) {
+        _ if charge.cost == 0 => 0,
         (Mode::Enforce, Algorithm::FixedWindow | Algorithm::CalendarWindow) => {
             charge.quotas.sharing().lease.map_or(0, |lease| lease.get().max(charge.cost))
         }

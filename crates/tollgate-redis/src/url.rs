@@ -124,31 +124,7 @@ impl FromStr for StoreUrl {
             None => (Login::default(), authority),
         };
         let mut parameters = Parameters::read(query, kind)?;
-        let (servers, database) = match kind {
-            Kind::Alone => match nodes(hosts, DEFAULT_PORT)?.as_mut_slice() {
-                [node] => (Servers::Alone(node.clone()), path),
-                nodes => {
-                    return error(format!(
-                        "{} servers, expected one, or redis+cluster:// or redis+sentinel://",
-                        nodes.len()
-                    ));
-                }
-            },
-            Kind::Unix if rest.starts_with('/') => (Servers::Unix(decoded(rest)?), ""),
-            Kind::Unix => return error("expected the whole path of a socket, such as redis+unix:///run/redis.sock"),
-            Kind::Sentinel => {
-                let (service, database) = path.split_once('/').unwrap_or((path, ""));
-                if service.is_empty() {
-                    return error("expected the name of the service behind the Sentinels, such as …/mymaster");
-                }
-                let login =
-                    Login { user: parameters.take("sentinel_user"), password: parameters.take("sentinel_password") };
-                let sentinels = nodes(hosts, DEFAULT_SENTINEL_PORT)?;
-                (Servers::Sentinel { sentinels, service: decoded(service)?, login }, database)
-            }
-            Kind::Cluster if matches!(path, "" | "0") => (Servers::Cluster(nodes(hosts, DEFAULT_PORT)?), ""),
-            Kind::Cluster => return error("a Cluster has only the database 0, expected none to be named"),
-        };
+        let (servers, database) = servers(kind, hosts, path, &mut parameters)?;
         let login = match kind {
             Kind::Unix => Login { user: parameters.take("user"), password: parameters.take("password") },
             _ => login,
@@ -166,6 +142,35 @@ impl FromStr for StoreUrl {
             keeps_denials: parameters.one_of("denials", &[("keep", true), ("ask", false)])?,
             clock: parameters.one_of("clock", &[("server", TimeSource::Server), ("client", TimeSource::Client)])?,
         })
+    }
+}
+
+/// The servers, and the database that stands behind them.
+fn servers<'a>(
+    kind: Kind,
+    hosts: &str,
+    path: &'a str,
+    parameters: &mut Parameters,
+) -> Result<(Servers, &'a str), UrlError> {
+    match kind {
+        Kind::Alone => match nodes(hosts, DEFAULT_PORT)?.as_slice() {
+            [node] => Ok((Servers::Alone(node.clone()), path)),
+            nodes => error(format!("{} servers, expected one, or redis+cluster:// or redis+sentinel://", nodes.len())),
+        },
+        Kind::Unix if path.starts_with('/') => Ok((Servers::Unix(decoded(path)?), "")),
+        Kind::Unix => error("expected the whole path of a socket, such as redis+unix:///run/redis.sock"),
+        Kind::Sentinel => {
+            let (service, database) = path.split_once('/').unwrap_or((path, ""));
+            if service.is_empty() {
+                return error("expected the name of the service behind the Sentinels, such as …/mymaster");
+            }
+            let login =
+                Login { user: parameters.take("sentinel_user"), password: parameters.take("sentinel_password") };
+            let sentinels = nodes(hosts, DEFAULT_SENTINEL_PORT)?;
+            Ok((Servers::Sentinel { sentinels, service: decoded(service)?, login }, database))
+        }
+        Kind::Cluster if matches!(path, "" | "0") => Ok((Servers::Cluster(nodes(hosts, DEFAULT_PORT)?), "")),
+        Kind::Cluster => error("a Cluster has only the database 0, expected none to be named"),
     }
 }
 

@@ -91,7 +91,7 @@ pub type Outcomes = SmallVec<[Outcome; 4]>;
 pub struct GiveBack<'a> {
     /// The charge as it was taken.
     pub charge: Charge<'a>,
-    /// When it was: [`Taken::at`]. It names the windows and entries that were charged.
+    /// When it was: [`Taken::at`], or what its [`Answerers`] say of this charge. It names the windows and entries that were charged.
     pub at: Timestamp,
     /// Who took it.
     pub taken_by: Answerer,

@@ -13,7 +13,7 @@
 -- the caller works out by the same steps: the fewer numbers are sent, the more decisions fit into a second.
 --
 -- All numbers are integers below 2^53, which doubles hold exactly. Before this text stands `arithmetic.lua`, after it the algorithms
--- that the kinds name and then `run.lua`, so that a call defines only what it needs.
+-- that the kinds name and then `run.lua`, so that a call defines only what it needs; or `one.lua`, which needs no program.
 
 local call, pcall = redis.call, redis.pcall
 local pack, unpack_binary = struct.pack, struct.unpack

@@ -275,3 +275,14 @@ async fn a_lease_serves_larger_amounts_than_its_own_and_no_smaller_ones() {
     assert!(some.admitted(&store, 300).await >= 100, "what is left to them");
     assert!(calls(&server) < 400, "{} calls", calls(&server));
 }
+
+/// Whoever asked at a cost of 0 had a whole lease taken.
+#[tokio::test]
+async fn whoever_only_asks_leases_nothing() {
+    let server = Server::redis();
+    let (one, another) = (patient(at(&server)), patient(at(&server)));
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(100);
+    let asked = one.take(&[leased.charge(0)]).await.expect("it answers");
+    assert_eq!((only(&asked).verdict, only(&asked).status.remaining), (Verdict::Allow, 100));
+    assert_eq!(leased.admitted(&another, 200).await, 100, "nothing is held elsewhere");
+}

@@ -13,7 +13,7 @@ const MAX_FAILURES: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether a store may be asked. After some failures in a row not for a pause, which grows; then one request tries.
+/// Whether a store may be asked. After some failures in a row not for a pause, which grows; then it is tried once.
 #[derive(Debug, Default)]
 pub(super) struct Breaker(Mutex<State>);
 

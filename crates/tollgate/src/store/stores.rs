@@ -29,7 +29,8 @@ pub const LOCAL_COUNTERS: usize = 100_000;
 ///
 /// While the shared store cannot answer, each rule has its own word ([`OnStoreError`]). What is counted in memory then stays there
 /// until it counts no more, so that one outage after another refills nothing. After some failures in a row, the store is left
-/// alone for pauses of 100 ms to 1 s, each of which one request ends. Clones are the same stores.
+/// alone for pauses of 100 ms to 1 s. The first request after one has it [tried](Store::probe), or tries it. Clones are the same
+/// stores.
 #[derive(Clone)]
 pub struct Stores {
     memory: Arc<MemoryStore>,
