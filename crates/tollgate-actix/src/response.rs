@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     http::{
         ConnectionType, StatusCode,
-        header::{HeaderMap, HeaderName, HeaderValue},
+        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     },
 };
 use smallvec::SmallVec;
@@ -13,14 +13,13 @@ use tollgate::{answer::Answer, decision::Decision};
 use crate::request::Fields;
 
 /// The engine's answer to a denied request.
-pub(crate) fn answered(answer: Answer) -> HttpResponse {
-    let Answer { status_code, headers, body, close } = answer;
-    let status = StatusCode::from_u16(status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    let mut response = HttpResponse::with_body(status, body).map_into_boxed_body();
-    for (name, value) in headers {
-        append(response.headers_mut(), &name, value);
-    }
-    if close {
+pub(crate) fn answered(answer: Answer<'_>) -> HttpResponse {
+    let mut lines = Lines::new();
+    answer.tell(|name, value, replaces| lines.extend(line(name, value, replaces)));
+    let status = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    let mut response = HttpResponse::with_body(status, answer.body).map_into_boxed_body();
+    write(lines, response.headers_mut());
+    if answer.close {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
@@ -28,12 +27,20 @@ pub(crate) fn answered(answer: Answer) -> HttpResponse {
 
 /// Adds what a decision says about the limits, beside what the headers say already.
 pub(crate) fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
-    let mut lines: SmallVec<[(HeaderName, HeaderValue, bool); 8]> = SmallVec::new();
-    decision.tell(&Fields(headers), |name, value, replaces| {
-        if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::from_str(value)) {
-            lines.push((name, value, replaces));
-        }
-    });
+    let mut lines = Lines::new();
+    decision.tell(&Fields(headers), |name, value, replaces| lines.extend(line(name, value, replaces)));
+    write(lines, headers);
+}
+
+/// Headers to be written: name, value, and whether it takes the place of such that are there.
+type Lines = SmallVec<[(HeaderName, HeaderValue, bool); 10]>;
+
+/// The engine gives only names and values that can stand in a header.
+fn line(name: &str, value: &str, replaces: bool) -> Option<(HeaderName, HeaderValue, bool)> {
+    Some((known_name(name)?, HeaderValue::from_str(value).ok()?, replaces))
+}
+
+fn write(lines: Lines, headers: &mut HeaderMap) {
     headers.reserve(lines.len());
     for (name, value, replaces) in lines {
         if replaces {
@@ -41,13 +48,6 @@ pub(crate) fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
         } else {
             headers.append(name, value);
         }
-    }
-}
-
-/// The engine gives only names and values that can stand in a header.
-fn append(headers: &mut HeaderMap, name: &str, value: String) {
-    if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::try_from(value)) {
-        headers.append(name, value);
     }
 }
 
@@ -59,6 +59,9 @@ fn known_name(name: &str) -> Option<HeaderName> {
         "X-RateLimit-Limit" => X_RATE_LIMIT_LIMIT,
         "X-RateLimit-Remaining" => X_RATE_LIMIT_REMAINING,
         "X-RateLimit-Reset" => X_RATE_LIMIT_RESET,
+        "Content-Type" => CONTENT_TYPE,
+        "Retry-After" => RETRY_AFTER,
+        "Cache-Control" => CACHE_CONTROL,
         other => HeaderName::from_bytes(other.as_bytes()).ok()?,
     })
 }

@@ -13,7 +13,7 @@ use tollgate_tower::response::answered;
 use crate::{activity::Activity, body::ResponseBody, failure::Failure, request::Refusal};
 
 /// What the engine answers to a denied request.
-pub(crate) fn denied(answer: Answer, must_close: bool, activity: &Rc<Activity>) -> Response<ResponseBody> {
+pub(crate) fn denied(answer: Answer<'_>, must_close: bool, activity: &Rc<Activity>) -> Response<ResponseBody> {
     let mut response = answered(answer).map(|body| ResponseBody::whole(body, activity));
     if must_close {
         announce_close(&mut response);

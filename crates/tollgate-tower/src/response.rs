@@ -3,56 +3,74 @@
 use std::ops::Range;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
 use smallvec::SmallVec;
 use tollgate::{answer::Answer, decision::Decision};
 
 use crate::request::Fields;
 
 /// The engine's answer to a denied request.
-pub fn answered(answer: Answer) -> Response<String> {
-    let Answer { status_code, headers, body, close } = answer;
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    for (name, value) in headers {
-        append(response.headers_mut(), &name, value);
-    }
-    if close {
+pub fn answered(answer: Answer<'_>) -> Response<String> {
+    let mut lines = Lines::new();
+    answer.tell(|name, value, replaces| lines.push(name, value, replaces));
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    lines.write_to(response.headers_mut());
+    if answer.close {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
+/// Adds what a decision says about the limits, beside what the headers say already.
+pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
+    let mut lines = Lines::new();
+    decision.tell(&Fields(headers), |name, value, replaces| lines.push(name, value, replaces));
+    lines.write_to(headers);
+}
+
+/// Headers to be written, all of whose values share one piece of memory.
+struct Lines {
+    values: BytesMut,
+    lines: SmallVec<[Line; 10]>,
+}
+
 /// Room for the values of three rules.
 const VALUES: usize = 192;
 
-/// Adds what a decision says about the limits, beside what the headers say already.
-pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
-    // All values in one piece of memory, which they share.
-    let mut values = BytesMut::with_capacity(VALUES);
-    let mut lines: SmallVec<[(&str, Range<usize>, bool); 8]> = SmallVec::new();
-    decision.tell(&Fields(headers), |name, value, replaces| {
-        let begin = values.len();
-        values.extend_from_slice(value.as_bytes());
-        lines.push((name, begin..values.len(), replaces));
-    });
-    let values = values.freeze();
-    headers.reserve(lines.len());
-    for (name, range, replaces) in lines {
-        let value = HeaderValue::from_maybe_shared(values.slice(range));
-        let (Some(name), Ok(value)) = (known_name(name), value) else { continue };
-        if replaces {
-            headers.insert(name, value);
-        } else {
-            headers.append(name, value);
-        }
-    }
+struct Line {
+    name: HeaderName,
+    value: Range<usize>,
+    replaces: bool,
 }
 
-/// The engine gives only names and values that can stand in a header.
-fn append(headers: &mut HeaderMap, name: &str, value: String) {
-    if let (Some(name), Ok(value)) = (known_name(name), HeaderValue::try_from(value)) {
-        headers.append(name, value);
+impl Lines {
+    fn new() -> Self {
+        Self { values: BytesMut::with_capacity(VALUES), lines: SmallVec::new() }
+    }
+
+    /// The engine gives only names and values that can stand in a header.
+    fn push(&mut self, name: &str, value: &str, replaces: bool) {
+        let Some(name) = known_name(name) else { return };
+        let begin = self.values.len();
+        self.values.extend_from_slice(value.as_bytes());
+        self.lines.push(Line { name, value: begin..self.values.len(), replaces });
+    }
+
+    fn write_to(self, headers: &mut HeaderMap) {
+        let values = self.values.freeze();
+        headers.reserve(self.lines.len());
+        for Line { name, value, replaces } in self.lines {
+            let Ok(value) = HeaderValue::from_maybe_shared(values.slice(value)) else { continue };
+            if replaces {
+                headers.insert(name, value);
+            } else {
+                headers.append(name, value);
+            }
+        }
     }
 }
 
@@ -64,6 +82,9 @@ fn known_name(name: &str) -> Option<HeaderName> {
         "X-RateLimit-Limit" => X_RATE_LIMIT_LIMIT,
         "X-RateLimit-Remaining" => X_RATE_LIMIT_REMAINING,
         "X-RateLimit-Reset" => X_RATE_LIMIT_RESET,
+        "Content-Type" => CONTENT_TYPE,
+        "Retry-After" => RETRY_AFTER,
+        "Cache-Control" => CACHE_CONTROL,
         other => HeaderName::from_bytes(other.as_bytes()).ok()?,
     })
 }

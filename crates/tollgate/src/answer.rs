@@ -6,11 +6,12 @@
 mod accept;
 mod template;
 
-use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 
 pub use template::Template;
 
 use crate::{
+    algorithm::Verdict,
     decision::{Counted, Decision},
     headers::whole_seconds,
     request::Headers,
@@ -23,18 +24,56 @@ const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#
 /// RESOURCE_EXHAUSTED and UNAVAILABLE, <https://grpc.io/docs/guides/status-codes>.
 const GRPC_RESOURCE_EXHAUSTED: &str = "8";
 const GRPC_UNAVAILABLE: &str = "14";
+/// Room for the problem document of some rules.
+const PROBLEM_BYTES: usize = 384;
 
-/// A finished answer to a denied request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+/// A finished answer to a denied request: its status code and body, and with [`Answer::tell`] its headers.
+#[derive(Clone, Debug)]
+pub struct Answer<'a> {
     /// The status code, 429 unless the rule says otherwise.
     pub status_code: u16,
-    /// Every header of the answer but its length.
-    pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body; an answer to HEAD has none.
     pub body: String,
     /// Whether to close the connection after it.
     pub close: bool,
+    content_type: &'static str,
+    grpc: Option<GrpcStatus>,
+    decision: &'a Decision,
+    /// The rule's own headers.
+    own: &'a [(String, String)],
+}
+
+/// What a gRPC answer says of itself.
+#[derive(Clone, Debug)]
+struct GrpcStatus {
+    code: &'static str,
+    message: String,
+}
+
+impl Answer<'_> {
+    /// Every header but the length, one by one: name, value, and whether it takes the place of such headers that are there.
+    /// Without an allocation.
+    pub fn tell(&self, mut tell: impl FnMut(&str, &str, bool)) {
+        tell("Content-Type", self.content_type, true);
+        if let Some(GrpcStatus { code, message }) = &self.grpc {
+            tell("Grpc-Status", code, true);
+            tell("Grpc-Message", message, true);
+        }
+        self.decision.tell(&(), &mut tell);
+        for (name, value) in self.own {
+            tell(name, value, true);
+        }
+    }
+
+    /// The same as a list, each name once.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let mut headers: Vec<(String, String)> = Vec::new();
+        self.tell(|name, value, _| {
+            headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            headers.push((name.to_owned(), value.to_owned()));
+        });
+        headers
+    }
 }
 
 /// What a rule says about its answer; what it does not say is left to the file, and then to Tollgate.
@@ -101,41 +140,31 @@ impl Media {
 
 impl Decision {
     /// The answer to a denied request that came with these headers; none to one that may pass.
-    pub fn answer(&self, request: &dyn Headers) -> Option<Answer> {
+    pub fn answer(&self, request: &dyn Headers) -> Option<Answer<'_>> {
+        if self.verdict() == Verdict::Allow {
+            return None;
+        }
         let media = |default| {
             let accept: Vec<&[u8]> = (0..).map_while(|n| request.nth("accept", n)).collect();
             accept::choose(&accept, default)
         };
         // Whoever is denied for want of a store is not told that he did too much.
         if self.unavailable_by().next().is_some() {
-            let mut answer = match is_grpc(request) {
-                true => grpc_answer(GRPC_UNAVAILABLE, UNAVAILABLE),
-                false => unavailable(media(Media::Json), self.retry_after_secs()),
-            };
-            self.add_headers(&mut answer);
-            return Some(answer);
+            return Some(match is_grpc(request) {
+                true => self.grpc_answer(GRPC_UNAVAILABLE, UNAVAILABLE.to_owned()),
+                false => self.unavailable(media(Media::Json)),
+            });
         }
-        let shown = self.denying().next().and_then(|_| self.shown())?;
+        let shown = self.shown()?;
         let on_limit = &shown.rule.on_limit;
-        let mut answer = match is_grpc(request) {
-            true => grpc_answer(GRPC_RESOURCE_EXHAUSTED, &detail(&shown)),
+        let answer = match is_grpc(request) {
+            true => self.grpc_answer(GRPC_RESOURCE_EXHAUSTED, Detail(&shown).to_string()),
             false => self.http_answer(&shown, media(on_limit.default.unwrap_or(Media::Json))),
         };
-        self.add_headers(&mut answer);
-        for (name, value) in &on_limit.headers {
-            answer.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-            answer.headers.push((name.clone().into(), value.clone()));
-        }
-        answer.close = on_limit.close.unwrap_or(false);
-        Some(answer)
+        Some(Answer { own: &on_limit.headers, close: on_limit.close.unwrap_or(false), ..answer })
     }
 
-    fn add_headers(&self, answer: &mut Answer) {
-        let lines = self.headers(&()).into_iter();
-        answer.headers.extend(lines.map(|line| (line.name.into(), line.value)));
-    }
-
-    fn http_answer(&self, shown: &Counted<'_>, media: Media) -> Answer {
+    fn http_answer(&self, shown: &Counted<'_>, media: Media) -> Answer<'_> {
         let on_limit = &shown.rule.on_limit;
         let status_code = on_limit.status_code.unwrap_or(429);
         let custom = match media {
@@ -151,26 +180,72 @@ impl Decision {
             Some(template) => template.fill(shown, media),
             None => match media {
                 Media::Json => self.problem(shown, status_code),
-                Media::Html => page("Too many requests", &detail(shown)),
-                Media::Plain => format!("{}\n", detail(shown)),
+                Media::Html => page("Too many requests", Detail(shown)),
+                Media::Plain => format!("{}\n", Detail(shown)),
             },
         };
-        Answer { status_code, headers: vec![("Content-Type".into(), content_type.to_owned())], body, close: false }
+        self.answered(status_code, content_type, body)
+    }
+
+    /// What is answered for want of a store: nobody's rule is broken, so none has its own words for it.
+    fn unavailable(&self, media: Media) -> Answer<'_> {
+        let retry_after = self.retry_after_secs().unwrap_or(1);
+        let body = match media {
+            Media::Json => format!(
+                "{{\"type\":\"{REDUCED_CAPACITY}\",\"title\":\"Temporary reduced capacity\",\"status\":503,\
+                 \"detail\":\"{UNAVAILABLE}, try again in {retry_after} s\",\"retry_after\":{retry_after}}}\n"
+            ),
+            Media::Html => {
+                page("Temporary reduced capacity", format_args!("{UNAVAILABLE}, try again in {retry_after} s"))
+            }
+            Media::Plain => format!("{UNAVAILABLE}, try again in {retry_after} s\n"),
+        };
+        self.answered(503, content_type(media), body)
+    }
+
+    /// A gRPC answer is a success of HTTP whose trailers are its headers; the message is percent-encoded.
+    fn grpc_answer(&self, code: &'static str, message: String) -> Answer<'_> {
+        let grpc = Some(GrpcStatus { code, message: message.replace('%', "%25") });
+        Answer { grpc, ..self.answered(200, "application/grpc", String::new()) }
+    }
+
+    fn answered(&self, status_code: u16, content_type: &'static str, body: String) -> Answer<'_> {
+        Answer { status_code, body, close: false, content_type, grpc: None, decision: self, own: &[] }
     }
 
     /// Names and numbers alone, so that nothing needs escaping.
     fn problem(&self, shown: &Counted<'_>, status_code: u16) -> String {
-        let violated: Vec<String> = self.denying().map(|counted| format!("\"{}\"", counted.name())).collect();
-        let violated = violated.join(",");
-        let retry_after = match self.retry_after() {
-            Some(wait) => whole_seconds(wait).to_string(),
-            None => "null".to_owned(),
-        };
-        let detail = detail(shown).replace('"', "\\\"");
-        format!(
+        let mut body = String::with_capacity(PROBLEM_BYTES);
+        // Writing to a string does not fail.
+        let _ = write!(
+            body,
             "{{\"type\":\"{QUOTA_EXCEEDED}\",\"title\":\"Quota exceeded\",\"status\":{status_code},\
-             \"detail\":\"{detail}\",\"violated-policies\":[{violated}],\"retry_after\":{retry_after}}}\n"
-        )
+             \"detail\":\"{}\",\"violated-policies\":[",
+            Detail(shown)
+        );
+        for (place, counted) in self.denying().enumerate() {
+            body.push_str(if place == 0 { "" } else { "," });
+            body.push_str(counted.members.name());
+        }
+        let _ = match self.retry_after_secs() {
+            Some(wait) => writeln!(body, "],\"retry_after\":{wait}}}"),
+            None => writeln!(body, "],\"retry_after\":null}}"),
+        };
+        body
+    }
+}
+
+/// Who allows how much, and when to try again.
+struct Detail<'a>(&'a Counted<'a>);
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(shown) = self;
+        write!(f, "{} allows {}", shown.rule.name, shown.quota.limit())?;
+        match shown.outcome.retry_after {
+            Some(wait) => write!(f, ", try again in {} s", whole_seconds(wait)),
+            None => f.write_str(", which this request can never meet"),
+        }
     }
 }
 
@@ -180,15 +255,7 @@ fn is_grpc(request: &dyn Headers) -> bool {
         .is_some_and(|value| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")))
 }
 
-fn detail(shown: &Counted<'_>) -> String {
-    let (name, limit) = (&shown.rule.name, shown.quota.limit());
-    match shown.outcome.retry_after {
-        Some(wait) => format!("{name} allows {limit}, try again in {} s", whole_seconds(wait)),
-        None => format!("{name} allows {limit}, which this request can never meet"),
-    }
-}
-
-fn page(title: &str, text: &str) -> String {
+fn page(title: &str, text: impl fmt::Display) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
          <h1>{title}</h1>\n<p>{text}.</p>\n</html>\n"
@@ -196,31 +263,6 @@ fn page(title: &str, text: &str) -> String {
 }
 
 const UNAVAILABLE: &str = "the limit of this request cannot be checked at the moment";
-
-/// What is answered for want of a store: nobody's rule is broken, so none has its own words for it.
-fn unavailable(media: Media, retry_after_secs: Option<u64>) -> Answer {
-    let retry_after = retry_after_secs.unwrap_or(1);
-    let body = match media {
-        Media::Json => format!(
-            "{{\"type\":\"{REDUCED_CAPACITY}\",\"title\":\"Temporary reduced capacity\",\"status\":503,\
-             \"detail\":\"{UNAVAILABLE}, try again in {retry_after} s\",\"retry_after\":{retry_after}}}\n"
-        ),
-        Media::Html => page("Temporary reduced capacity", &format!("{UNAVAILABLE}, try again in {retry_after} s")),
-        Media::Plain => format!("{UNAVAILABLE}, try again in {retry_after} s\n"),
-    };
-    let headers = vec![("Content-Type".into(), content_type(media).to_owned())];
-    Answer { status_code: 503, headers, body, close: false }
-}
-
-/// A gRPC answer is a success of HTTP whose trailers are its headers; the message is percent-encoded.
-fn grpc_answer(status: &str, message: &str) -> Answer {
-    let headers = vec![
-        ("Content-Type".into(), "application/grpc".to_owned()),
-        ("Grpc-Status".into(), status.to_owned()),
-        ("Grpc-Message".into(), message.replace('%', "%25")),
-    ];
-    Answer { status_code: 200, headers, body: String::new(), close: false }
-}
 
 fn content_type(media: Media) -> &'static str {
     match media {

@@ -202,10 +202,11 @@ impl List {
     }
 }
 
-/// What is the same of a quota's members for every request: all of that in `RateLimit-Policy`, and that in `RateLimit` up to its
-/// number.
+/// What is the same of a quota's members for every request: its name, all of that in `RateLimit-Policy`, and that in `RateLimit`
+/// up to its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Members {
+    name: Box<str>,
     policy: Box<str>,
     limit: Box<str>,
 }
@@ -221,9 +222,15 @@ impl Members {
             Self {
                 policy: format!("{name};q={}{of_window}", quota.amount()).into(),
                 limit: format!("{name};r=").into(),
+                name: name.into(),
             }
         };
         counted.iter().enumerate().map(of_one).collect()
+    }
+
+    /// The quota's name between quotation marks.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 

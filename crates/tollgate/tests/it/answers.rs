@@ -1,25 +1,20 @@
 //! What a denied request is answered: the kind of body that Accept likes, bodies of one's own, and gRPC.
 
 use serde_json::Value;
-use tollgate::answer::Answer;
 
-use crate::rig::{Call, get, rig};
+use crate::rig::{Call, Reply, get, rig};
 
 /// The answer of a rule with this `on_limit` to its second request, the first being the last it allows.
-fn answer(on_limit: &str, request: Call) -> Answer {
+fn answer(on_limit: &str, request: Call) -> Reply {
     let rig = rig(&format!("headers: []\nrules: [{{ name: login, on_limit: {on_limit}, limit: 1/minute }}]"));
     rig.check(&request);
-    rig.check(&request).answer(request.headers()).expect("the second request is denied")
-}
-
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    answer.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    rig.answer(&request).expect("the second request is denied")
 }
 
 fn check(accept: &str, on_limit: &str, content_type: &str) {
     let request = if accept == "none" { get("/") } else { get("/").header("Accept", accept) };
     let answer = answer(on_limit, request);
-    assert_eq!(header(&answer, "content-type"), Some(content_type), "{accept} with {on_limit}");
+    assert_eq!(answer.header("content-type"), Some(content_type), "{accept} with {on_limit}");
 }
 
 const PROBLEM: &str = "application/problem+json";
@@ -61,7 +56,7 @@ fn accept_chooses_the_body() {
 #[test]
 fn several_accept_lines_are_one_list() {
     let request = get("/").header("Accept", "text/html;q=0.5").header("accept", "text/plain");
-    assert_eq!(header(&answer("{}", request), "content-type"), Some(PLAIN));
+    assert_eq!(answer("{}", request).header("content-type"), Some(PLAIN));
 }
 
 #[test]
@@ -86,28 +81,28 @@ fn a_problem_document_is_json_with_the_registered_type() {
     assert_eq!(problem["violated-policies"], serde_json::json!(["login"]));
     assert_eq!(problem["retry_after"], 60);
     assert!(problem["title"].is_string() && problem["detail"].is_string());
-    assert_eq!(header(&answer, "retry-after"), Some("60"));
-    assert_eq!(header(&answer, "cache-control"), Some("no-store"));
+    assert_eq!(answer.header("retry-after"), Some("60"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
 
 #[test]
 fn a_problem_that_never_passes_says_null() {
     let rig = rig("rules: [{ name: a, limit: '5/hour; 0/day' }, { name: b, limit: 0/hour }]");
-    let answer = rig.check(&get("/")).answer(&()).unwrap();
+    let answer = rig.answer(&get("/")).unwrap();
     let problem: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(problem["violated-policies"], serde_json::json!(["a.2", "b"]));
     assert_eq!(problem["retry_after"], Value::Null);
-    assert_eq!(header(&answer, "retry-after"), None);
+    assert_eq!(answer.header("retry-after"), None);
 }
 
 #[test]
 fn bodies_of_ones_own_replace_ours_one_by_one() {
     let on_limit = r#"{ body: { plain: "slow down, {rule}", json: '{"again":{retry_after},"of":{limit},"left":{remaining},"{x}":{}}' } }"#;
     let json = answer(on_limit, get("/"));
-    assert_eq!(header(&json, "content-type"), Some("application/json"));
+    assert_eq!(json.header("content-type"), Some("application/json"));
     assert_eq!(json.body, r#"{"again":60,"of":1,"left":0,"{x}":{}}"#);
     let plain = answer(on_limit, get("/").header("Accept", "text/plain"));
-    assert_eq!((header(&plain, "content-type"), plain.body.as_str()), (Some(PLAIN), "slow down, login"));
+    assert_eq!((plain.header("content-type"), plain.body.as_str()), (Some(PLAIN), "slow down, login"));
     let html = answer(on_limit, get("/").header("Accept", "text/html"));
     assert!(html.body.starts_with("<!doctype html>") && html.body.contains("login"), "{}", html.body);
 }
@@ -118,7 +113,7 @@ fn a_plain_string_is_the_plain_body_and_the_default() {
         |accept: &str| answer("{ body: 'wait {retry_after} s of {reset_after}' }", get("/").header("Accept", accept));
     assert_eq!(body("*/*").body, "wait 60 s of 60");
     assert_eq!(body("image/png").body, "wait 60 s of 60");
-    assert_eq!(header(&body("application/json"), "content-type"), Some(PROBLEM));
+    assert_eq!(body("application/json").header("content-type"), Some(PROBLEM));
 }
 
 #[test]
@@ -128,7 +123,7 @@ fn a_missing_number_is_null_in_json_and_never_elsewhere() {
             r#"rules: [{ name: r, limit: 0/hour, on_limit: { body: { plain: "{retry_after}", json: "{retry_after}", html: "{retry_after}" } } }]"#,
         );
         let call = get("/").header("Accept", accept);
-        rig.check(&call).answer(call.headers()).unwrap().body
+        rig.answer(&call).unwrap().body
     };
     assert_eq!(body("application/json"), "null");
     assert_eq!(body("text/plain"), "never");
@@ -144,11 +139,11 @@ rules:
   - { name: b, match: { path: /b }, limit: 0/hour, on_limit: { close: false } }"#);
     let answer = |path: &str, accept: &str| {
         let call = get(path).header("Accept", accept);
-        rig.check(&call).answer(call.headers()).unwrap()
+        rig.answer(&call).unwrap()
     };
     let a = answer("/a", "text/plain");
     assert_eq!((a.status_code, a.body.as_str(), a.close), (429, "rule", true));
-    assert_eq!((header(&a, "X-A"), header(&a, "X-B")), (Some("file"), Some("rule")));
+    assert_eq!((a.header("X-A"), a.header("X-B")), (Some("file"), Some("rule")));
     assert_eq!(a.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-b")).count(), 1);
     assert_eq!(answer("/a", "application/json").body, "\"file\"");
     let b = answer("/b", "text/plain");
@@ -162,8 +157,8 @@ rules:
   - { name: short, limit: 1/minute, on_limit: { status: 420 } }
   - { name: long, limit: 1/hour, on_limit: { status: 418 } }");
     rig.check(&get("/"));
-    assert_eq!(rig.check(&get("/")).answer(&()).unwrap().status_code, 418);
-    assert!(rig.check(&get("/").peer("192.0.2.1")).answer(&()).is_none());
+    assert_eq!(rig.answer(&get("/")).unwrap().status_code, 418);
+    assert!(rig.answer(&get("/").peer("192.0.2.1")).is_none());
 }
 
 #[test]
@@ -171,9 +166,9 @@ fn grpc_callers_get_resource_exhausted() {
     for content_type in ["application/grpc", "application/grpc+proto", "Application/GRPC"] {
         let answer = answer("{ status: 503, body: custom }", get("/").header("Content-Type", content_type));
         assert_eq!((answer.status_code, answer.body.as_str()), (200, ""));
-        assert_eq!(header(&answer, "grpc-status"), Some("8"));
-        assert_eq!(header(&answer, "content-type"), Some("application/grpc"));
-        assert_eq!(header(&answer, "retry-after"), Some("60"));
+        assert_eq!(answer.header("grpc-status"), Some("8"));
+        assert_eq!(answer.header("content-type"), Some("application/grpc"));
+        assert_eq!(answer.header("retry-after"), Some("60"));
     }
     assert_eq!(answer("{}", get("/").header("Content-Type", "application/json")).status_code, 429);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tollgate::{algorithm::Verdict, limiter::Answered, store::Health};
 
 use crate::{
-    rig::get,
+    rig::{Reply, get},
     shared_rig::{Mood, Shared, left, sharing},
 };
 
@@ -57,7 +57,7 @@ fn whoever_is_denied_for_want_of_the_store_is_told_so_whatever_else_denies_him()
         assert_eq!(denied.denied_by().collect::<Vec<_>>(), ["closed"]);
         assert_eq!(denied.unavailable_by().collect::<Vec<_>>(), ["closed"]);
         assert_eq!(denied.retry_after(), Some(Duration::from_secs(1)));
-        denied.answer(call.headers()).expect("a denial has one")
+        Reply::of(&denied, &call).expect("a denial has one")
     };
     for (accept, content_type, part) in [
         ("*/*", "application/problem+json", "http-problem-types#temporary-reduced-capacity\",\"title\""),
@@ -67,10 +67,9 @@ fn whoever_is_denied_for_want_of_the_store_is_told_so_whatever_else_denies_him()
         let answer = answer(("Accept", accept));
         assert_eq!(answer.status_code, 503);
         assert!(answer.body.contains(part), "{}", answer.body);
-        let header = |name: &str| answer.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value);
-        assert_eq!(header("Content-Type"), Some(content_type));
-        assert_eq!((header("Retry-After"), header("Cache-Control")), (Some("1"), Some("no-store")));
-        assert_eq!(header("RateLimit"), None, "no quota is exceeded");
+        assert_eq!(answer.header("Content-Type"), Some(content_type));
+        assert_eq!((answer.header("Retry-After"), answer.header("Cache-Control")), (Some("1"), Some("no-store")));
+        assert_eq!(answer.header("RateLimit"), None, "no quota is exceeded");
     }
     let grpc = answer(("Content-Type", "application/grpc+proto"));
     assert_eq!((grpc.status_code, grpc.body.as_str()), (200, ""));

@@ -19,7 +19,7 @@ fn admitted_from_a_subnet(rig: &Rig, n: u8) -> usize {
 /// What a request is answered that the rule `rule` denies: the status code and the body.
 fn answer(rule: &str, request: &Call) -> (u16, String) {
     let rig = rig(&format!("rules: [{{ name: api, limit: 0/hour, {rule} }}]"));
-    let answer = rig.check(request).answer(request.headers()).expect("a limit of 0 denies");
+    let answer = rig.answer(request).expect("a limit of 0 denies");
     (answer.status_code, answer.body)
 }
 
@@ -166,7 +166,7 @@ fn a_limit_of_0_can_close_everything_for_a_while() {
 rules:
   - { name: closed, by: [], limit: 0/hour, on_limit: { status: 503, headers: { Retry-After: '3600' } } }
   - { name: api, limit: 1/hour }");
-    let answer = rig.check(&get("/")).answer(&()).expect("a limit of 0 denies");
+    let answer = rig.answer(&get("/")).expect("a limit of 0 denies");
     assert_eq!(answer.status_code, 503);
     assert!(answer.headers.contains(&("Retry-After".into(), "3600".to_owned())), "{answer:?}");
 }
@@ -181,7 +181,7 @@ rules:
   - { name: outside, match: { path: /admin/** }, except: [{ client: 10.0.0.0/8 }], limit: 0/hour }
   - { name: probes, match: { path: '~(?i).*\\.php' }, limit: 0/hour }
   - { name: scanners, match: { header: { User-Agent: '~(?i).*sqlmap.*' } }, limit: 0/hour }");
-    let status = |call: Call| rig.check(&call).answer(&()).map(|answer| answer.status_code);
+    let status = |call: Call| rig.answer(&call).map(|answer| answer.status_code);
     assert_eq!(status(get("/")), Some(403));
     assert_eq!(status(get("/").peer("192.0.2.1")), None);
     assert_eq!(status(get("/admin/users").peer("192.0.2.1")), Some(403));

@@ -72,6 +72,11 @@ impl Rig {
         decision
     }
 
+    /// What the request is answered if it is denied.
+    pub(crate) fn answer(&self, request: &Call) -> Option<Reply> {
+        Reply::of(&self.check(request), request)
+    }
+
     pub(crate) fn seconds(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
@@ -87,6 +92,29 @@ pub(crate) struct Call {
     listener: Option<String>,
     target: String,
     headers: Fields,
+}
+
+/// The whole answer to a denied request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status_code: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+    pub(crate) close: bool,
+}
+
+impl Reply {
+    pub(crate) fn of(decision: &Decision, request: &Call) -> Option<Self> {
+        let answer = decision.answer(request.headers())?;
+        let headers = answer.headers();
+        let tollgate::answer::Answer { status_code, body, close, .. } = answer;
+        Some(Self { status_code, headers, body, close })
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
 }
 
 pub(crate) fn get(target: &str) -> Call {
