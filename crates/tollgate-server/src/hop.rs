@@ -3,7 +3,8 @@
 use http::{
     HeaderMap, HeaderName,
     header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
     },
 };
 use tollgate::client::Proxies;
@@ -57,10 +58,24 @@ pub(crate) fn names_a_client(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
+/// The most usual header there is in which proxies name a client.
+pub(crate) fn forwarding_header(headers: &HeaderMap) -> Option<&'static str> {
+    FORWARDING.iter().find(|name| headers.contains_key(*name)).map(HeaderName::as_str)
+}
+
 /// The headers, in lower case, in which some trusted proxy names clients or says who they are.
 pub(crate) fn spoken_by(proxies: &Proxies) -> impl Iterator<Item = &str> {
     proxies.entries().iter().flat_map(|entry| std::iter::once(&entry.header).chain(&entry.vouches)).map(String::as_str)
 }
+
+/// Headers in which proxies name a client, the most usual first.
+static FORWARDING: [HeaderName; 5] = [
+    HeaderName::from_static("x-forwarded-for"),
+    FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("true-client-ip"),
+];
 
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,

@@ -119,26 +119,31 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
 /// A name or an IPv6 address, and perhaps a port: less than a URI may hold, so that nobody after us reads another host in
 /// it than the rules did. An empty host is what a client sends whose target has none.
 fn is_host(value: &[u8]) -> bool {
-    let Ok(value) = str::from_utf8(value) else { return false };
-    let (host, port) = match value.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+    let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !value.ends_with(b"]") => (&value[..colon], Some(&value[colon + 1..])),
         _ => (value, None),
     };
-    if port.is_some_and(|port| port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit())) {
+    if port.is_some_and(|port| port.is_empty() || !port.iter().all(u8::is_ascii_digit)) {
         return false;
     }
-    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+    match host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
+        Some(address) => str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()),
         None => value.is_empty() || is_name(host),
     }
 }
 
 /// Labels between dots, with one more dot at the end at most.
-fn is_name(host: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
+fn is_name(host: &[u8]) -> bool {
+    let mut is_label_empty = true;
+    for byte in host.strip_suffix(b".").unwrap_or(host) {
+        match byte {
+            b'.' if is_label_empty => return false,
+            b'.' => is_label_empty = true,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => is_label_empty = false,
+            _ => return false,
+        }
+    }
+    !is_label_empty
 }
 
 /// Of a target that names a host, that host counts, and `Host` is made to agree.

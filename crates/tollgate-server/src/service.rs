@@ -2,12 +2,13 @@
 
 use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tollgate::{
     algorithm::Verdict,
     decision::Decision,
     limiter::Answered,
+    policy::Terms,
     request::{Protocol, Request as Asked},
 };
 use tollgate_tower::response::add_limits;
@@ -41,7 +42,7 @@ pub(crate) async fn answer(
     };
     // A listener without a name is known to have none, so that no rule for another concerns it.
     let listener = gate.front.listener.name.as_deref().unwrap_or_default();
-    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer)).await;
+    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer), &arrived.head.headers).await;
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
         return Ok(response::denied(answer, must_close, &activity));
@@ -62,8 +63,10 @@ pub(crate) async fn answer(
         Err(failure) if failure.is_the_clients() => None,
         Err(_) => Some(Answered::ByUs),
     };
-    if let Some(answered) = answered {
-        gate.front.limiter.settle(&decision, answered).await;
+    if let Some(answered) = answered
+        && !gate.front.limiter.settle_now(&decision, answered)
+    {
+        Box::pin(gate.front.limiter.settle(&decision, answered)).await;
     }
     let mut response = forwarded.unwrap_or_else(|failure| {
         gate.complain(failure);
@@ -73,10 +76,14 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-/// The one place where every decision passes.
-pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>) -> Decision {
-    let decision = gate.front.limiter.check(request).await;
-    gate.front.watch.note(gate.worker, &decision, request.headers);
+/// The one place where every decision passes, about what came with these headers.
+pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>, headers: &HeaderMap) -> Decision {
+    let decision = match gate.front.limiter.begin(request, &Terms::default()).take_now() {
+        Ok(decision) => decision,
+        // Boxed, as is settling, since whoever counts in memory would make room for it in the future of every request.
+        Err(undecided) => Box::pin(undecided.take()).await,
+    };
+    gate.front.watch.note(gate.worker, &decision, headers);
     if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {
         tell_of_denial(&decision, request);
     }

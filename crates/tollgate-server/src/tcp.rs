@@ -3,6 +3,7 @@
 
 use std::{future::pending, io, net::SocketAddr, rc::Rc};
 
+use http::HeaderMap;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
@@ -79,7 +80,7 @@ async fn is_allowed(gate: &Gate, ends: Ends) -> bool {
         ..Request::default()
     };
     // Rules that count by status keep it on the bill, for nothing here is an answer.
-    decide(gate, &request).await.verdict() == Verdict::Allow
+    decide(gate, &request, &HeaderMap::new()).await.verdict() == Verdict::Allow
 }
 
 /// Closes so that the other end gets an error and not just an end.

@@ -6,18 +6,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use http::HeaderMap;
 use tollgate::{
     decision::Decision,
     limiter::Limiter,
     policy::Mode,
-    request::Headers,
     store::Stores,
     tally::{Frequent, Tally},
 };
 use tracing::{info, warn};
 
-/// Headers in which proxies name a client, the most usual first.
-const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
+use crate::hop;
 
 /// What the workers saw of one policy, whose rules it knows by their places, since the last report, each in its own place so that none waits for another.
 #[derive(Debug)]
@@ -38,15 +37,15 @@ impl Watch {
         Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
     }
 
-    /// Takes note of one decision, in the place of worker `worker`.
-    pub(crate) fn note(&self, worker: usize, decision: &Decision, headers: &dyn Headers) {
+    /// Takes note of one decision, in the place of worker `worker`, about what came with these headers.
+    pub(crate) fn note(&self, worker: usize, decision: &Decision, headers: &HeaderMap) {
         let Some(seen) = self.workers.get(worker) else { return };
         let mut seen = lock(seen);
         seen.requests += 1;
         seen.tally.add(decision);
         let client = decision.client();
         if let (Some(peer), false) = (client.peer(), client.peer_is_trusted())
-            && let Some(name) = FORWARDING.into_iter().find(|name| headers.nth(name, 0).is_some())
+            && let Some(name) = hop::forwarding_header(headers)
         {
             seen.forwarding.add(&(peer, name), 1);
         }
