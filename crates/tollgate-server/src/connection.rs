@@ -31,6 +31,7 @@ use crate::{
     drain,
     gate::{Door, Gate},
     open_connections::Leave,
+    outgoing::Peer,
     service, upgrade,
 };
 
@@ -41,11 +42,11 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
     let peer = ends.source.ip();
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
-        let activity = Rc::clone(&activity);
+        let (activity, peer) = (Rc::clone(&activity), Rc::new(Peer::new(peer)));
         let io = TokioIo::new(ClientStream::new(stream, first_bytes, Rc::clone(&activity)));
         builder(&gate).serve_connection(
             io,
-            service_fn(move |request| service::answer(door.gate(), Rc::clone(&activity), peer, request)),
+            service_fn(move |request| service::answer(door.gate(), Rc::clone(&activity), Rc::clone(&peer), request)),
         )
     };
 

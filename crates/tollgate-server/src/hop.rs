@@ -2,22 +2,21 @@
 
 use http::{
     HeaderMap, HeaderName,
-    header::{
-        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 use tollgate::client::Proxies;
 
 /// Removes every hop-by-hop header, those that `Connection` lists included. What frames and routes the message it cannot
 /// list, nor what is kept by its name in lower case.
 pub(crate) fn strip(headers: &mut HeaderMap, is_kept: impl Fn(&str) -> bool) {
-    let listed: Vec<HeaderName> = tokens(headers, CONNECTION)
+    let listed = tokens(headers, CONNECTION)
         .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !is_kept(name.as_str()))
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !is_kept(name.as_str()));
+    // There are fewer headers than there are names to look for.
+    let hop_by_hop = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned();
+    let stripped: Vec<HeaderName> = listed.chain(hop_by_hop).collect();
+    for name in stripped {
         headers.remove(name);
     }
 }
@@ -77,15 +76,18 @@ static FORWARDING: [HeaderName; 5] = [
     HeaderName::from_static("true-client-ip"),
 ];
 
-static HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    // Only means something beside `Upgrade: h2c`, which does not pass.
-    HeaderName::from_static("http2-settings"),
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            // Only means something beside `Upgrade: h2c`, which does not pass.
+            | "http2-settings"
+    )
+}

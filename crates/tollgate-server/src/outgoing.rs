@@ -56,9 +56,23 @@ fn is_sure_to_be_read(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
+/// Who is at the other end of a client's connection.
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// As upstreams are told of it with every request.
+    name: HeaderValue,
+}
+
+impl Peer {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let name = HeaderValue::from_str(&address.to_string());
+        Self { address, name: name.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
+}
+
 /// What the upstream is told about the client.
 pub(crate) struct Introduction<'a> {
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: &'a Peer,
     pub(crate) client: &'a Client,
     pub(crate) proxies: &'a Proxies,
 }
@@ -77,11 +91,15 @@ impl Introduction<'_> {
         });
         let way = match trusted_for {
             Some(header) if header == X_FORWARDED_FOR.as_str() => join(headers, X_FORWARDED_FOR),
-            Some(_) => self.client.address().filter(|client| *client != self.peer).map(|client| client.to_string()),
+            Some(_) => {
+                self.client.address().filter(|client| *client != self.peer.address).map(|client| client.to_string())
+            }
             None => None,
         };
-        let way = way.map_or_else(|| self.peer.to_string(), |way| format!("{way}, {}", self.peer));
-        insert(headers, X_FORWARDED_FOR, way);
+        match way {
+            Some(way) => insert(headers, X_FORWARDED_FOR, format!("{way}, {}", self.peer.address)),
+            None => _ = headers.insert(X_FORWARDED_FOR, self.peer.name.clone()),
+        }
         if trusted_for.is_none() {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
             if let Some(host) = headers.get(HOST).cloned() {

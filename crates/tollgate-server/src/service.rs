@@ -1,6 +1,6 @@
 //! The story of one request: read, decided, and either answered here or forwarded.
 
-use std::{convert::Infallible, net::IpAddr, rc::Rc};
+use std::{convert::Infallible, rc::Rc};
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use crate::{
     failure::Failure,
     forward,
     gate::Gate,
-    outgoing::{Introduction, outgoing},
+    outgoing::{Introduction, Peer, outgoing},
     request::Arrived,
     response,
 };
@@ -29,7 +29,7 @@ use crate::{
 pub(crate) async fn answer(
     gate: Rc<Gate>,
     activity: Rc<Activity>,
-    peer: IpAddr,
+    peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     };
     // A listener without a name is known to have none, so that no rule for another concerns it.
     let listener = gate.front.listener.name.as_deref().unwrap_or_default();
-    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer), &arrived.head.headers).await;
+    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer.address), &arrived.head.headers).await;
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
         return Ok(response::denied(answer, must_close, &activity));
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     let forwarded = match &gate.pool {
         Some(pool) => {
             let wants_websocket = arrived.wants_websocket;
-            let introduction = Introduction { peer, client: decision.client(), proxies };
+            let introduction = Introduction { peer: &peer, client: decision.client(), proxies };
             let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
             let sent = forward::send(pool, &activity, outgoing).await;
             sent.and_then(|answered| forward::pass_on(answered, &gate, &activity, wants_websocket))

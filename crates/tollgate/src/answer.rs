@@ -225,7 +225,7 @@ impl Decision {
         );
         for (place, counted) in self.denying().enumerate() {
             body.push_str(if place == 0 { "" } else { "," });
-            body.push_str(counted.members.name());
+            body.push_str(&counted.members.name);
         }
         let _ = match self.retry_after_secs() {
             Some(wait) => writeln!(body, "],\"retry_after\":{wait}}}"),
@@ -241,7 +241,7 @@ struct Detail<'a>(&'a Counted<'a>);
 impl fmt::Display for Detail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(shown) = self;
-        write!(f, "{} allows {}", shown.rule.name, shown.quota.limit())?;
+        f.write_str(&shown.members.allowance)?;
         match shown.outcome.retry_after {
             Some(wait) => write!(f, ", try again in {} s", whole_seconds(wait)),
             None => f.write_str(", which this request can never meet"),

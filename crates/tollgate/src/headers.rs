@@ -202,13 +202,16 @@ impl List {
     }
 }
 
-/// What is the same of a quota's members for every request: its name, all of that in `RateLimit-Policy`, and that in `RateLimit`
-/// up to its number.
+/// What is the same of a quota's members for every request: all of that in `RateLimit-Policy`, that in `RateLimit` up to its number,
+/// and the beginning of what a denied client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Members {
-    name: Box<str>,
     policy: Box<str>,
     limit: Box<str>,
+    /// The quota's name between quotation marks.
+    pub(crate) name: Box<str>,
+    /// The rule and its limit in words.
+    pub(crate) allowance: Box<str>,
 }
 
 impl Members {
@@ -223,14 +226,10 @@ impl Members {
                 policy: format!("{name};q={}{of_window}", quota.amount()).into(),
                 limit: format!("{name};r=").into(),
                 name: name.into(),
+                allowance: format!("{rule} allows {}", quota.limit()).into(),
             }
         };
         counted.iter().enumerate().map(of_one).collect()
-    }
-
-    /// The quota's name between quotation marks.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 }
 
