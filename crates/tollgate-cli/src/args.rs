@@ -1,6 +1,6 @@
 //! The arguments, and what `--help` says of them.
 
-use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
@@ -130,8 +130,8 @@ pub(crate) struct Load {
     pub(crate) rate: Option<Rate>,
 
     /// How many requests
-    #[arg(long, value_name = "N", default_value = "100")]
-    pub(crate) requests: NonZeroU64,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) requests: u64,
 
     /// How many connections at most, each with one request at a time
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u16).range(1..=10_000))]

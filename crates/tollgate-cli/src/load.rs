@@ -37,7 +37,7 @@ use crate::{
 
 pub(crate) fn run(load: Load) -> Result<(), Failure> {
     // Not after minutes of load does anybody want to hear that it cannot be written.
-    let plot = load.plot.as_deref().map(|file| created(file).map(|opened| (file, opened))).transpose()?;
+    let plot = load.plot.as_deref().map(|file| opened(file).map(|opened| (file, opened))).transpose()?;
     // Each connection takes a file descriptor, and systems start programs with few; what is missing is told when it is missed.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
@@ -51,8 +51,10 @@ pub(crate) fn run(load: Load) -> Result<(), Failure> {
         Output::Human => write!(io::stdout(), "{table}").context("standard output")?,
         Output::Json => writeln!(io::stdout(), "{}", table.json()).context("standard output")?,
     }
-    if let Some((file, mut opened)) = plot {
-        opened.write_all(plot::svg(&table).as_bytes()).with_context(|| file.display().to_string())?;
+    if let Some((file, opened)) = plot
+        && table.tally.sent > 0
+    {
+        draw(&table, opened).with_context(|| file.display().to_string())?;
     }
     match ending {
         Ending::Done if table.failed == 0 => Ok(()),
@@ -63,6 +65,15 @@ pub(crate) fn run(load: Load) -> Result<(), Failure> {
     }
 }
 
-fn created(file: &Path) -> Result<File, Failure> {
-    File::create(file).map_err(|error| Failure::Wrong(format!("error: --plot {}: {error}", file.display())))
+/// Opens a file for a picture. What is in it stays until there is another one.
+fn opened(file: &Path) -> Result<File, Failure> {
+    let opened = File::options().write(true).create(true).truncate(false).open(file);
+    opened.map_err(|error| Failure::Wrong(format!("error: --plot {}: {error}", file.display())))
+}
+
+fn draw(table: &Table<'_>, mut file: File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(plot::svg(table).as_bytes())
 }

@@ -50,7 +50,7 @@ pub(super) enum Ending {
 impl Run {
     pub(super) fn new(target: Target, load: &Load) -> Rc<Self> {
         let start = Instant::now();
-        let requests = load.requests.get();
+        let requests = load.requests;
         Rc::new(Self {
             target,
             requests,
@@ -129,7 +129,11 @@ impl Run {
             let now = Instant::now();
             self.tally.borrow_mut().answered(outcome, now.saturating_duration_since(due), now);
             if asked > LONGEST_WAIT {
-                return Err(anyhow!("{}: asks to be left alone for {} s", self.target.url, asked.as_secs()));
+                return Err(anyhow!(
+                    "{}: asks to be left alone for {} s, more than a day",
+                    self.target.url,
+                    asked.as_secs()
+                ));
             }
             if outcome.is_done() {
                 return Ok(());
@@ -143,7 +147,7 @@ impl Run {
             return Duration::ZERO;
         }
         let asked = asked_to_wait(head.status, &head.headers, self.clock.now()).unwrap_or(UNLESS_ASKED);
-        self.pace.hold(asked.min(LONGEST_WAIT));
+        self.pace.hold(asked.clamp(SHORTEST_WAIT, LONGEST_WAIT));
         asked
     }
 
@@ -174,5 +178,7 @@ const MAX_REFUSED: u32 = 10;
 const AFTER_A_REFUSAL: Duration = Duration::from_millis(100);
 /// How long a limited request waits if the answer does not say.
 const UNLESS_ASKED: Duration = Duration::from_secs(1);
+/// A server that asks for no wait, but goes on limiting, is not to be flooded.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// A load that is to wait longer gives up instead, for it must not send before either.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);

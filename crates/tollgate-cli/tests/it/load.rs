@@ -109,12 +109,21 @@ fn http_date(at: jiff::Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
+#[test]
+fn a_server_that_limits_and_asks_for_no_wait_is_left_alone_for_a_moment() {
+    let server = Answering::start(|n| if n < 5 { status(429, "Retry-After: 0\r\n") } else { ok() });
+    load(&server.url(), &["--requests", "1"]).exits(0).says(" 5 limited");
+    let asked = server.asked();
+    let hurried = asked.windows(2).filter(|pair| pair[1].at.since(pair[0].at) < SECOND / 10).count();
+    assert_eq!(hurried, 0, "{asked:?}");
+}
+
 /// It could only send too early, or hang for years.
 #[test]
 fn a_wait_longer_than_a_day_is_given_up() {
     let server = Answering::start(|_| status(429, "Retry-After: 90000\r\n"));
     let ran = load(&server.url(), &["--requests", "3", "--connections", "1"]).exits(1);
-    ran.says("asks to be left alone for 90000 s").says("0 of 3 succeeded, 0 failed, 1 limited");
+    ran.says("asks to be left alone for 90000 s, more than a day").says("0 of 3 succeeded, 0 failed, 1 limited");
     assert_eq!(server.asked().len(), 1);
 }
 
@@ -259,6 +268,17 @@ fn the_picture_is_well_formed_and_shows_sent_succeeded_and_limited() {
     {
         assert!(svg.contains(part), "{part} in {svg}");
     }
+}
+
+#[test]
+fn a_picture_stays_until_there_is_another_one() {
+    let plot = File::new("kept.svg", "the last one, which is longer than nothing");
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    load(&format!("http://{gone}/"), &["--plot", plot.path()]).exits(1).says("10 connections in a row failed");
+    assert_eq!(std::fs::read_to_string(plot.path()).expect("text"), "the last one, which is longer than nothing");
+    std::fs::write(plot.path(), "x".repeat(100_000)).expect("a longer one");
+    load(&Answering::start(|_| ok()).url(), &["--requests", "1", "--plot", plot.path()]).exits(0);
+    assert_well_formed(&std::fs::read_to_string(plot.path()).expect("text"));
 }
 
 /// Every element is closed, in the right order, and nothing stands unescaped.
