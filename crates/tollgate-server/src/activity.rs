@@ -57,6 +57,8 @@ pub(crate) struct Activity {
     turn: Cell<u64>,
     upload: Cell<UploadState>,
     overdue: Cell<bool>,
+    /// The connection is to end soon.
+    hurried: Cell<bool>,
     /// The client has closed its side.
     ended: Cell<bool>,
     /// The client does not read what was written.
@@ -80,6 +82,7 @@ impl Activity {
             turn: Cell::new(0),
             upload: Cell::new(UploadState::Done),
             overdue: Cell::new(false),
+            hurried: Cell::new(false),
             ended: Cell::new(false),
             is_unread: Cell::new(false),
             speaks_1_0: Cell::new(false),
@@ -102,6 +105,7 @@ impl Activity {
         let Timeouts { headers, first_byte, idle, .. } = self.timeouts;
         let (since, moved) = (self.since.get(), self.moved.get());
         match self.phase.get() {
+            Phase::Fresh if self.hurried.get() => since.checked_add(headers.min(FIRST_WORD_WITHIN)),
             Phase::Fresh | Phase::ReadingHead => since.checked_add(headers),
             Phase::Idle => since.checked_add(idle),
             Phase::Working => None,
@@ -109,6 +113,11 @@ impl Activity {
             Phase::AwaitingAnswer => moved.checked_add(first_byte),
             Phase::Answering { .. } | Phase::Relaying => moved.checked_add(idle),
         }
+    }
+
+    /// The connection is to end soon: a client that has not said anything yet has little time left for it.
+    pub(crate) fn hurry(&self) {
+        self.hurried.set(true);
     }
 
     /// The rest of the client's request is waited for.
@@ -255,5 +264,7 @@ impl Activity {
     }
 }
 
+/// Enough for a request that is on its way when a server ends.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// Longer than the pauses of whoever is talking.
 const SILENT_IS_IDLE_AFTER: Duration = Duration::from_secs(1);

@@ -36,6 +36,7 @@ pub(crate) async fn arrive(gate: &Gate, mut stream: TcpStream, peer: SocketAddr)
     let limiter = &front.limiter;
     let header = proxy_header::read(&mut stream, socket, limiter.policy().proxies(), front.listener.timeouts.headers);
     let header = tokio::select! {
+        biased;
         header = header => header,
         // Nothing has begun yet that could be finished.
         _ = &mut place.asked_to_leave => return None,

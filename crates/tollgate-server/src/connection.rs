@@ -104,17 +104,22 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut timer = pin!(sleep_until(Instant::now() + FAR_OFF));
-    let mut leaving = false;
+    let (mut is_asked, mut is_leaving) = (false, false);
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
                 return Poll::Ready(End::Done(result));
             }
-            if !leaving && let Poll::Ready(leave) = Pin::new(&mut *asked_to_leave).poll(cx) {
+            if !is_asked && let Poll::Ready(leave) = Pin::new(&mut *asked_to_leave).poll(cx) {
                 if leave == Ok(Leave::ForAnother) && activity.waits_for_client() {
                     return Poll::Ready(End::Displaced);
                 }
-                leaving = true;
+                is_asked = true;
+                activity.hurry();
+            }
+            // Whoever has just come is about to ask something, and hyper would close at once.
+            if is_asked && !is_leaving && activity.phase() != Phase::Fresh {
+                is_leaving = true;
                 Pin::new(&mut *http).graceful_shutdown();
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -11,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     sync::{mpsc, watch},
     task,
+    time::sleep,
 };
 use tollgate::request;
 use tracing::warn;
@@ -56,7 +58,11 @@ pub(crate) async fn accept(
     mut stage: watch::Receiver<Stage>,
     alive: mpsc::Sender<()>,
 ) {
-    let mut stopping = std::pin::pin!(wait_for(&mut stage, Stage::Finishing));
+    let mut stopping = pin!(async {
+        wait_for(&mut stage, Stage::Finishing).await;
+        // Who is in the queue has come in time, and would be reset with it.
+        sleep(QUEUE_IS_EMPTIED_WITHIN).await;
+    });
     let mut complaints = Seldom::every(COMPLAINED_EVERY);
     loop {
         let accepted = tokio::select! {
@@ -80,7 +86,7 @@ pub(crate) async fn accept(
                 if let Some(times) = complaints.ripe() {
                     warn!(%error, times, "cannot accept connections: {error} ({times} times)");
                 }
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
@@ -144,6 +150,8 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 /// Connections the kernel may hold for us while we are busy; it has its own upper bound.
 const BACKLOG: i32 = 4096;
+/// Much longer than accepting all of them takes.
+const QUEUE_IS_EMPTIED_WITHIN: Duration = Duration::from_millis(50);
 /// Long enough not to spin, short enough that a client does not notice.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 const COMPLAINED_EVERY: Duration = Duration::from_secs(60);

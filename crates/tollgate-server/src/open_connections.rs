@@ -46,25 +46,31 @@ impl OpenConnections {
     }
 
     /// A place for a new connection. At the bound, connections that have been idle the longest are made to leave for
-    /// it; if none is idle there is no place, and the new one is closed at once.
+    /// it; if none is idle there is no place, and the new one is closed at once. Who comes when everybody was asked to
+    /// leave is asked at once.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut members = self.members();
         if members.by_id.len() >= self.bound() {
             self.make_room(&mut members);
         }
-        if members.dismissed || members.by_id.len() >= self.bound() {
+        if members.by_id.len() >= self.bound() {
             return None;
         }
         let id = members.next_id;
         members.next_id += 1;
         let (leave, asked_to_leave) = oneshot::channel();
         let idle_since = Arc::new(AtomicU64::new(BUSY));
-        members.by_id.insert(id, Member { idle_since: Arc::clone(&idle_since), leave });
+        let member = Member { idle_since: Arc::clone(&idle_since), leave };
+        if members.dismissed {
+            member.ask_to_leave(Leave::WhenDone);
+        } else {
+            members.by_id.insert(id, member);
+        }
         drop(members);
         Some(Place { open_connections: Arc::clone(self), id, idle_since, asked_to_leave })
     }
 
-    /// Asks everybody to leave when they have finished, lets nobody in any more, and says how many there were.
+    /// Asks everybody to leave when they have finished, and says how many there were.
     pub(crate) fn dismiss(&self) -> usize {
         let mut members = self.members();
         members.dismissed = true;

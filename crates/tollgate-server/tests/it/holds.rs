@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
 
-use crate::rig::{PATIENCE, Setup, Upstream, ok};
+use crate::rig::{PATIENCE, Setup, Upstream, Wire, ok};
 
 #[test]
 fn at_the_bound_the_oldest_idle_connection_makes_room() {
@@ -146,6 +146,27 @@ fn a_graceful_end_finishes_what_is_in_flight() {
     assert!(busy.is_closed());
     drop((idle, busy));
     proxy.join();
+}
+
+#[test]
+fn whoever_is_in_the_queue_when_the_end_comes_is_answered() {
+    use tollgate::{clock::Clock, config::Listener, limiter::Limiter, policy::Policy, store::memory::MemoryStore};
+    let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
+    let server = tollgate_server::Server::bind(vec![Listener::new(([127, 0, 0, 1], 0).into())], limiter).unwrap();
+    let connect = || Wire::new(TcpStream::connect(server.addresses()[0]).unwrap());
+    let (mut said, mut silent): (Vec<_>, Vec<_>) = (0..20).map(|_| (connect(), connect())).unzip();
+    let (first, second) = said.split_at_mut(10);
+    let ask = |wire: &mut Wire| wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    first.iter_mut().for_each(ask);
+    server.stopper().finish();
+    let thread = thread::spawn(move || server.run());
+    second.iter_mut().for_each(ask);
+    for wire in &mut said {
+        assert_eq!(wire.answer().status, 200);
+        assert!(wire.is_closed());
+    }
+    assert!(silent.iter_mut().all(Wire::is_closed));
+    thread.join().unwrap().unwrap();
 }
 
 #[test]
