@@ -4,7 +4,7 @@
 //! What a literal part never contains marks the others: `!` a client that stands in for a missing value, `#` a hash of one
 //! that is too long or secret.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use smallvec::SmallVec;
@@ -340,7 +340,8 @@ pub(crate) struct Fitted<'a> {
 
 /// The key that a rule counts this request by. A part that the request lacks is replaced by its client, counted apart:
 /// leaving a value out never means to be unlimited.
-pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
+pub(crate) fn key_of<'s>(by: &[Part], seen: &'s Seen<'_>, fitted: Fitted<'s>) -> Key {
+    let as_bytes = |text: &'s str| Cow::Borrowed(text.as_bytes());
     let mut key = Key::default();
     for (place, part) in by.iter().enumerate() {
         key.begin_part(place);
@@ -354,14 +355,14 @@ pub(crate) fn key_of(by: &[Part], seen: &Seen<'_>, fitted: Fitted<'_>) -> Key {
                 key.client(seen.client.peer(), Prefixes { v4: 32, v6: 128 });
                 continue;
             }
-            Part::Subnet => fitted.subnet.map(|subnet| subnet.to_string().into_bytes()),
+            Part::Subnet => fitted.subnet.map(|subnet| Cow::Owned(subnet.to_string().into_bytes())),
             Part::User => seen.user(),
             Part::Value(source) => seen.single(source),
-            Part::Path => seen.paths().settled().map(<[u8]>::to_vec),
-            Part::Route => fitted.route.or(seen.request.route).map(|route| route.as_bytes().to_vec()),
-            Part::Method => registered(seen.request.method).map(|method| method.as_bytes().to_vec()),
-            Part::Host => seen.host().map(String::into_bytes),
-            Part::Listener => seen.request.listener.map(|listener| listener.as_bytes().to_vec()),
+            Part::Path => seen.paths().settled().map(Cow::Borrowed),
+            Part::Route => fitted.route.or(seen.request.route).map(as_bytes),
+            Part::Method => registered(seen.request.method).map(as_bytes),
+            Part::Host => seen.host(),
+            Part::Listener => seen.request.listener.map(as_bytes),
         };
         let is_secret = match part {
             Part::User => true,

@@ -116,7 +116,7 @@ impl Conditions {
         let listener = |names: &Vec<String>| seen.request.listener.is_none_or(|name| names.iter().any(|n| n == name));
         let method = |methods: &Vec<String>| methods.iter().any(|method| method_fits(method, seen.request.method));
         let host = |patterns: &Vec<Pattern>| {
-            seen.host().is_some_and(|host| patterns.iter().any(|pattern| pattern.fits(host.as_bytes())))
+            seen.host().is_some_and(|host| patterns.iter().any(|pattern| pattern.fits(&host)))
         };
         let content_type = |patterns: &Vec<Pattern>| {
             seen.header("content-type").map(media_type).any(|media| patterns.iter().any(|pattern| pattern.fits(&media)))

@@ -66,12 +66,16 @@ impl<'a> Seen<'a> {
     }
 
     /// The host in lower case, without port and final dot, and without a user's name, which no server looks at.
-    pub(crate) fn host(&self) -> Option<String> {
+    pub(crate) fn host(&self) -> Option<Cow<'a, [u8]>> {
         let host = self.request.host?;
+        // As most are: nothing has to be searched for or copied.
+        if host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-')) {
+            return Some(Cow::Borrowed(without_final_dot(host).as_bytes()));
+        }
         let host = host.rsplit('@').next().unwrap_or(host);
         let port = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
-        let name = &host[..port.unwrap_or(host.len())];
-        Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
+        let name = without_final_dot(&host[..port.unwrap_or(host.len())]);
+        Some(Cow::Owned(name.to_ascii_lowercase().into_bytes()))
     }
 
     /// Whether any value of `source` fits: a cookie's as it came or as it is understood.
@@ -84,11 +88,9 @@ impl<'a> Seen<'a> {
     }
 
     /// The value of `source` if it has exactly one: two of them name nobody.
-    pub(crate) fn single(&self, source: &Source) -> Option<Vec<u8>> {
-        match self.values(source).as_slice() {
-            [value] => Some(value.to_vec()),
-            _ => None,
-        }
+    pub(crate) fn single(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
+        let mut values = self.values(source);
+        values.pop().filter(|_| values.is_empty())
     }
 
     /// The values of `source` as they are understood, whatever their spelling.
@@ -137,9 +139,9 @@ impl<'a> Seen<'a> {
     }
 
     /// Who is signed in, if exactly one is named.
-    pub(crate) fn user(&self) -> Option<Vec<u8>> {
+    pub(crate) fn user(&self) -> Option<Cow<'_, [u8]>> {
         let user = match self.request.user {
-            Some(user) => user.as_bytes().to_vec(),
+            Some(user) => Cow::Borrowed(user.as_bytes()),
             None => self.single(self.user?)?,
         };
         Some(user).filter(|user| !user.is_empty())
@@ -151,6 +153,10 @@ impl<'a> Seen<'a> {
         let count = if self.proxies.believes(self.client, name) { usize::MAX } else { 0 };
         (0..count).map_while(move |n| request.headers.nth(name, n))
     }
+}
+
+fn without_final_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Decodes a query name or value: percent, and `+` for a space, as forms write it.
