@@ -82,7 +82,7 @@ fn contestants() -> anyhow::Result<Vec<(&'static str, Router)>> {
     Ok(vec![
         ("bare", app()),
         ("tollgate", app().layer(RateLimitLayer::of(rule("all")?)?)),
-        ("tollgate, silent", app().layer(RateLimitLayer::of(rule("all")?.telling(silent.clone()))?)),
+        ("tollgate, silent", app().layer(RateLimitLayer::of(rule("all")?.telling(silent))?)),
         ("tollgate, three rules", app().layer(RateLimitLayer::from(Limiter::of(three)?))),
         ("tower_governor", app().layer(GovernorLayer::new(governor().finish().context("a quota")?))),
         (

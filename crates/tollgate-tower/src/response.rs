@@ -49,18 +49,24 @@ struct Line {
 
 impl Lines {
     fn new() -> Self {
-        Self { values: BytesMut::with_capacity(VALUES), lines: SmallVec::new() }
+        Self { values: BytesMut::new(), lines: SmallVec::new() }
     }
 
     /// The engine gives only names and values that can stand in a header.
     fn push(&mut self, name: &str, value: &str, replaces: bool) {
         let Some(name) = known_name(name) else { return };
+        if self.lines.is_empty() {
+            self.values.reserve(VALUES);
+        }
         let begin = self.values.len();
         self.values.extend_from_slice(value.as_bytes());
         self.lines.push(Line { name, value: begin..self.values.len(), replaces });
     }
 
     fn write_to(self, headers: &mut HeaderMap) {
+        if self.lines.is_empty() {
+            return;
+        }
         let values = self.values.freeze();
         headers.reserve(self.lines.len());
         for Line { name, value, replaces } in self.lines {

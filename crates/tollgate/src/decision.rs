@@ -48,7 +48,7 @@ impl Decision {
         if let Some(answerers) = answerers {
             decision.leave_out_unanswered(*answerers);
         }
-        if decision.denying().next().is_some() || decision.unavailable_by().next().is_some() {
+        if decision.denied_by().next().is_some() {
             decision.verdict = Verdict::Deny;
         }
         decision
@@ -85,7 +85,8 @@ impl Decision {
     /// Every quota of every rule that fitted, in file order, as it stands after the decision.
     pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
         self.taken().flat_map(|(fit, rule, quotas, outcomes)| {
-            quotas.iter().zip(outcomes).enumerate().map(move |(place, ((_, quota), outcome))| Counted {
+            let counted = quotas.iter().zip(outcomes).enumerate();
+            counted.map(move |(place, ((_, quota), outcome))| Counted {
                 rule,
                 key: &fit.key,
                 place,
@@ -167,13 +168,8 @@ impl Decision {
     }
 
     pub(crate) fn shown_of(&self, which: impl Fn(&Rule) -> bool) -> Option<Counted<'_>> {
-        self.enforced().filter(|counted| which(counted.rule)).min_by_key(|counted| {
-            let Outcome { verdict, status, retry_after } = counted.outcome;
-            match verdict {
-                Verdict::Deny => (0, Reverse(longest(*retry_after)), 0, Reverse(status.reset_after)),
-                Verdict::Allow => (1, Reverse((false, None)), status.remaining, Reverse(status.reset_after)),
-            }
-        })
+        let told = self.enforced().filter(|counted| which(counted.rule));
+        told.reduce(|first, other| if is_stricter(other.outcome, first.outcome) { other } else { first })
     }
 
     /// Quotas of enforcing rules, in file order.
@@ -201,9 +197,15 @@ impl Decision {
         };
         // Rules in shadow can have taken nothing although the request has passed.
         let has_taken = |outcomes: &[Outcome]| outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow);
-        let passed = self.taken().enumerate().filter(|_| self.verdict == Verdict::Allow);
-        let uncounted = passed.filter(|(_, (_, rule, _, outcomes))| !is_counted(rule) && has_taken(outcomes));
-        uncounted.map(|(place, (fit, rule, _, _))| self.given_back(place, charge(rule, fit))).collect()
+        let mut uncounted = SmallVec::new();
+        if self.verdict == Verdict::Allow {
+            for (place, (fit, rule, _, outcomes)) in self.taken().enumerate() {
+                if !is_counted(rule) && has_taken(outcomes) {
+                    uncounted.push(self.given_back(place, charge(rule, fit)));
+                }
+            }
+        }
+        uncounted
     }
 
     fn given_back<'a>(&self, place: usize, charge: Charge<'a>) -> GiveBack<'a> {
@@ -220,6 +222,22 @@ pub(crate) fn charges<'a>(policy: &'a Policy, fits: &'a [Fit]) -> SmallVec<[Char
 
 fn charge<'a>(rule: &'a Rule, fit: &'a Fit) -> Charge<'a> {
     Charge { rule: &rule.name, mode: rule.mode, key: &fit.key, quotas: fit.quotas(rule), cost: fit.cost }
+}
+
+/// Whether the quota with the one outcome is told about rather than that with the other.
+fn is_stricter(one: &Outcome, other: &Outcome) -> bool {
+    match (one.verdict, other.verdict) {
+        (Verdict::Deny, Verdict::Allow) => true,
+        (Verdict::Allow, Verdict::Deny) => false,
+        (Verdict::Deny, Verdict::Deny) => {
+            let rank = |outcome: &Outcome| (longest(outcome.retry_after), outcome.status.reset_after);
+            rank(one) > rank(other)
+        }
+        (Verdict::Allow, Verdict::Allow) => {
+            let rank = |outcome: &Outcome| (Reverse(outcome.status.remaining), outcome.status.reset_after);
+            rank(one) > rank(other)
+        }
+    }
 }
 
 /// Orders waits: one that never ends is the longest.

@@ -11,8 +11,6 @@
 
 use std::{fmt, time::Duration};
 
-use smallvec::SmallVec;
-
 use crate::{
     algorithm::Verdict,
     decision::{Counted, Decision},
@@ -47,30 +45,38 @@ impl Dialect {
             Self::XRateLimitHyphen => "x-rate-limit",
         }
     }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
 }
 
 /// The dialects that tell of a rule. None: it keeps its budget to itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dialects(Vec<Dialect>);
+// A bit for each, since they are looked for in every answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialects(u8);
 
 impl Dialects {
     /// These dialects; none if `x-ratelimit` and `x-ratelimit-delta` are both among them, since one header cannot mean
     /// both.
     pub fn new(dialects: Vec<Dialect>) -> Option<Self> {
-        let contradicts = dialects.contains(&Dialect::XRateLimit) && dialects.contains(&Dialect::XRateLimitDelta);
-        (!contradicts).then_some(Self(dialects))
+        let dialects = Self(dialects.into_iter().map(Dialect::bit).fold(0, |all, bit| all | bit));
+        let contradicts = dialects.contains(Dialect::XRateLimit) && dialects.contains(Dialect::XRateLimitDelta);
+        (!contradicts).then_some(dialects)
     }
 
-    fn contains(&self, dialect: Dialect) -> bool {
-        self.0.contains(&dialect)
+    fn contains(self, dialect: Dialect) -> bool {
+        self.0 & dialect.bit() != 0
     }
 }
 
 impl fmt::Display for Dialects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.is_empty() {
+        let names: Vec<_> =
+            Dialect::ALL.into_iter().filter(|dialect| self.contains(*dialect)).map(Dialect::name).collect();
+        match names.is_empty() {
             true => f.write_str("none but Retry-After"),
-            false => f.write_str(&self.0.iter().map(|dialect| dialect.name()).collect::<Vec<_>>().join(", ")),
+            false => f.write_str(&names.join(", ")),
         }
     }
 }
@@ -78,7 +84,7 @@ impl fmt::Display for Dialects {
 impl Default for Dialects {
     /// `ietf` and `x-ratelimit`: what the standard will say, and what clients read today.
     fn default() -> Self {
-        Self(vec![Dialect::Ietf, Dialect::XRateLimit])
+        Self(Dialect::Ietf.bit() | Dialect::XRateLimit.bit())
     }
 }
 
@@ -122,8 +128,8 @@ impl Decision {
 
     /// Both fields are lists of strings with parameters (RFC 9651, section 4.1.1). Rule names need no escaping.
     fn ietf(&self, tell: &mut impl FnMut(&'static str, &str, bool)) {
-        let (mut policy, mut limit) = (List::new(), List::new());
-        for counted in self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)) {
+        let (mut policy, mut limit) = (List::default(), List::default());
+        self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)).for_each(|counted| {
             if !policy.is_empty() {
                 policy.push(", ");
                 limit.push(", ");
@@ -139,7 +145,7 @@ impl Decision {
                 limit.push(";t=");
                 limit.push(itoa::Buffer::new().format(whole_seconds(wait)));
             }
-        }
+        });
         if !policy.is_empty() {
             tell("RateLimit-Policy", policy.as_text(), false);
             tell("RateLimit", limit.as_text(), false);
@@ -174,31 +180,46 @@ impl Decision {
 
 /// A list in the making, with room for three rules before it needs memory of its own.
 struct List {
-    room: SmallVec<[u8; 128]>,
+    room: [u8; 128],
     len: usize,
+    /// All of it, once there is no more room.
+    outgrown: String,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { room: [0; 128], len: 0, outgrown: String::new() }
+    }
 }
 
 impl List {
-    fn new() -> Self {
-        Self { room: SmallVec::from([0; 128]), len: 0 }
-    }
-
     fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     fn push(&mut self, text: &str) {
-        let end = self.len + text.len();
-        if end > self.room.len() {
-            self.room.resize(2 * end, 0);
+        let (begin, end) = (self.len, self.len + text.len());
+        match self.room.get_mut(begin..end) {
+            Some(room) => room.copy_from_slice(text.as_bytes()),
+            None => self.outgrow(text),
         }
-        self.room[self.len..end].copy_from_slice(text.as_bytes());
         self.len = end;
     }
 
+    #[cold]
+    fn outgrow(&mut self, text: &str) {
+        if self.outgrown.is_empty() {
+            self.outgrown = self.as_text().to_owned();
+        }
+        self.outgrown.push_str(text);
+    }
+
     fn as_text(&self) -> &str {
-        // Only text was put into it.
-        str::from_utf8(&self.room[..self.len]).unwrap_or_default()
+        match self.room.get(..self.len) {
+            // Only text was put into it.
+            Some(room) => str::from_utf8(room).unwrap_or_default(),
+            None => &self.outgrown,
+        }
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn rule(field: Field<'_>, context: &Context<'_>) -> Option<ReadRule> 
             count: count?,
             mode: mode?,
             sharing: sharing?,
-            dialects: dialects.unwrap_or_else(|| Some(context.dialects.clone()))?,
+            dialects: dialects.unwrap_or(Some(context.dialects))?,
             on_limit: on_limit.flatten().unwrap_or_default().over(&context.on_limit),
         },
         place: name_field?.place(),

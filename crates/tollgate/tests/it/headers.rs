@@ -55,6 +55,19 @@ rules:
 }
 
 #[test]
+fn ietf_tells_of_any_number_of_quotas() {
+    for quotas in 1..=20_u64 {
+        let limits: Vec<String> = (1..=quotas).map(|hours| format!("5/{hours} hours")).collect();
+        let list = |member: &dyn Fn(u64) -> String| (1..=quotas).map(member).collect::<Vec<_>>().join(", ");
+        let name = |place| if quotas > 1 { format!("\"api.{place}\"") } else { "\"api\"".to_owned() };
+        let policy = list(&|place| format!("{};q=5;w={}", name(place), place * 3600));
+        let limit = list(&|place| format!("{};r=4;t={}", name(place), place * 3600));
+        let told = lines(&telling("ietf", &limits.join("; ")));
+        assert_eq!(told, [format!("+RateLimit-Policy: {policy}"), format!("+RateLimit: {limit}")]);
+    }
+}
+
+#[test]
 fn ietf_leaves_t_out_when_it_cannot_rise() {
     let rig = telling("ietf", "0/hour");
     assert_eq!(
