@@ -39,12 +39,10 @@ where
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let Some(undecided) = self.limit.begin(request.request()) else {
-            return State::Exempt { response: self.inner.call(request) }.into();
-        };
-        match undecided.take_now() {
-            Ok(decision) => self.limit.decided(decision, request, &*self.inner).into(),
-            Err(undecided) => {
+        match self.limit.begin(request.request()) {
+            None => State::Exempt { response: self.inner.call(request) }.into(),
+            Some(Ok(decision)) => self.limit.decided(decision, request, &*self.inner).into(),
+            Some(Err(undecided)) => {
                 let call = Call { inner: self.inner.clone(), request, limit: self.limit.clone() };
                 State::asking(undecided, call).into()
             }
@@ -64,19 +62,19 @@ where
     S: Service<ServiceRequest>,
 {
     pub(crate) fn decided(self, decision: Decision) -> State<S> {
-        self.limit.decided(decision, self.request, &*self.inner)
+        self.limit.decided(Arc::new(decision), self.request, &*self.inner)
     }
 }
 
 impl RateLimit {
-    fn begin(&self, own: &HttpRequest) -> Option<Undecided> {
+    fn begin(&self, own: &HttpRequest) -> Option<Result<Arc<Decision>, Undecided>> {
         let fields = Fields(own.headers());
         let route = if self.by_route { request::route(own) } else { None };
         self.guard.begin(own, request::shown(own, &fields, route.as_deref()))
     }
 
     /// Answers a denied request, and passes on any other.
-    fn decided<S>(&self, decision: Decision, request: ServiceRequest, inner: &S) -> State<S>
+    fn decided<S>(&self, decision: Arc<Decision>, request: ServiceRequest, inner: &S) -> State<S>
     where
         S: Service<ServiceRequest>,
     {
@@ -84,7 +82,7 @@ impl RateLimit {
         if decision.client().address().is_none() {
             request::complain_of_no_peer();
         }
-        let limited = Limited(Arc::new(decision));
+        let limited = Limited(decision);
         request.extensions_mut().insert(limited.clone());
         if limited.verdict() == Verdict::Deny {
             let response = self.denied(limited, request.request());

@@ -78,7 +78,7 @@ pub(crate) async fn answer(
 
 /// The one place where every decision passes, about what came with these headers.
 pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>, headers: &HeaderMap) -> Decision {
-    let decision = match gate.front.limiter.begin(request, &Terms::default()).take_now() {
+    let decision = match gate.front.limiter.begin(request, &Terms::default()) {
         Ok(decision) => decision,
         // Boxed, as is settling, since whoever counts in memory would make room for it in the future of every request.
         Err(undecided) => Box::pin(undecided.take()).await,

@@ -50,12 +50,10 @@ where
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let Some(undecided) = self.layer.begin(&parts) else {
-            return State::Exempt { response: self.inner.call(Request::from_parts(parts, body)) }.into();
-        };
-        match undecided.take_now() {
-            Ok(decision) => self.layer.decided(decision, parts, body, &mut self.inner).into(),
-            Err(undecided) => {
+        match self.layer.begin(&parts) {
+            None => State::Exempt { response: self.inner.call(Request::from_parts(parts, body)) }.into(),
+            Some(Ok(decision)) => self.layer.decided(decision, parts, body, &mut self.inner).into(),
+            Some(Err(undecided)) => {
                 // The one that is ready is to be called; a clone of it has yet to become so.
                 let clone = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, clone);
@@ -79,17 +77,17 @@ where
 {
     pub(crate) fn decided(self, decision: Decision) -> State<S, Q, B> {
         let Self { mut inner, parts, body, layer } = self;
-        layer.decided(decision, parts, body, &mut inner)
+        layer.decided(Arc::new(decision), parts, body, &mut inner)
     }
 }
 
 impl<B> RateLimitLayer<B> {
-    fn begin(&self, parts: &Parts) -> Option<Undecided> {
+    fn begin(&self, parts: &Parts) -> Option<Result<Arc<Decision>, Undecided>> {
         self.guard.begin(parts, request::shown(parts, &Fields(&parts.headers)))
     }
 
     /// Answers a denied request, and passes on any other.
-    fn decided<S, Q>(&self, decision: Decision, mut parts: Parts, body: Q, inner: &mut S) -> State<S, Q, B>
+    fn decided<S, Q>(&self, decision: Arc<Decision>, mut parts: Parts, body: Q, inner: &mut S) -> State<S, Q, B>
     where
         S: Service<Request<Q>>,
     {
@@ -97,7 +95,6 @@ impl<B> RateLimitLayer<B> {
         if decision.client().address().is_none() {
             request::complain_of_no_peer();
         }
-        let decision = Arc::new(decision);
         if decision.verdict() == Verdict::Deny {
             return State::denied(self.denied(decision, &parts));
         }

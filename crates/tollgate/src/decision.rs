@@ -42,6 +42,7 @@ struct Apart {
 }
 
 impl Decision {
+    #[inline]
     pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
         let Taken { at, outcomes, answerers } = taken;
         let mut decision = Self { policy, client, fits, at, outcomes, verdict: Verdict::Allow, apart: None };

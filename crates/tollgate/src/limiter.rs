@@ -12,7 +12,7 @@ use crate::{
     quota::{Limits, LimitsError},
     request::Request,
     store::{
-        StoreError, Stores, Taken,
+        StoreError, Stores,
         memory::{DEFAULT_COUNTERS, MemoryStore},
     },
 };
@@ -146,18 +146,35 @@ impl Limiter<Stores> {
     /// # assert!(pin!(asked()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     /// ```
     pub async fn check(&self, request: &Request<'_>) -> Decision {
-        self.begin(request, &Terms::default()).take().await
+        match self.begin(request, &Terms::default()) {
+            Ok(decision) => decision,
+            Err(undecided) => undecided.take().await,
+        }
     }
 
     /// Tells what [`check`](Self::check) would decide, and spends nothing.
     pub async fn peek(&self, request: &Request<'_>) -> Decision {
-        self.begin(request, &Terms::default()).look().await
+        let (client, fits) = self.policy.concern(request, &Terms::default());
+        let seen = self.store.look(&charges(&self.policy, &fits)).await;
+        Decision::new(self.policy.clone(), client, fits, seen)
     }
 
-    /// What is known of a request before any store is asked. It holds nothing of the request, so that whoever asks can pass that on.
-    pub fn begin(&self, request: &Request<'_>, terms: &Terms) -> Undecided {
+    /// Decides one request at once, if everything is counted in memory.
+    ///
+    /// # Errors
+    ///
+    /// A shared store has to be asked. What is known until then holds nothing of the request, so that whoever asks can pass that on.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a decision is as large: a box would be one more allocation for nothing"
+    )]
+    pub fn begin(&self, request: &Request<'_>, terms: &Terms) -> Result<Decision, Undecided> {
         let (client, fits) = self.policy.concern(request, terms);
-        Undecided { policy: self.policy.clone(), stores: self.store.clone(), client, fits }
+        let Some(memory) = self.store.memory_alone() else {
+            return Err(Undecided { policy: self.policy.clone(), stores: self.store.clone(), client, fits });
+        };
+        let taken = memory.take_now(&charges(&self.policy, &fits));
+        Ok(Decision::new(self.policy.clone(), client, fits, taken))
     }
 
     /// Gives back what does not count, once the answer is known. Call it at most once a decision; without an answer, not at all:
@@ -203,35 +220,6 @@ impl Undecided {
     /// Takes the charges.
     pub async fn take(self) -> Decision {
         let taken = self.stores.take(&charges(&self.policy, &self.fits)).await;
-        self.decided(taken)
-    }
-
-    /// Tells what [`take`](Self::take) would decide, and takes nothing.
-    pub async fn look(self) -> Decision {
-        let seen = self.stores.look(&charges(&self.policy, &self.fits)).await;
-        self.decided(seen)
-    }
-
-    /// Takes the charges now, if they are counted in memory.
-    ///
-    /// # Errors
-    ///
-    /// They are not, and have to be [taken](Self::take).
-    #[expect(
-        clippy::result_large_err,
-        reason = "a decision is as large: a box would be one more allocation for nothing"
-    )]
-    pub fn take_now(self) -> Result<Decision, Self> {
-        match self.stores.memory_alone() {
-            Some(memory) => {
-                let taken = memory.take_now(&charges(&self.policy, &self.fits));
-                Ok(self.decided(taken))
-            }
-            None => Err(self),
-        }
-    }
-
-    fn decided(self, taken: Taken) -> Decision {
         Decision::new(self.policy, self.client, self.fits, taken)
     }
 }
