@@ -130,10 +130,6 @@ impl Decision {
     fn ietf(&self, tell: &mut impl FnMut(&'static str, &str, bool)) {
         let (mut policy, mut limit) = (List::default(), List::default());
         self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)).for_each(|counted| {
-            if !policy.is_empty() {
-                policy.push(", ");
-                limit.push(", ");
-            }
             let wait = match counted.outcome.verdict {
                 Verdict::Allow => counted.status().refill_after,
                 Verdict::Deny => counted.outcome.retry_after,
@@ -147,8 +143,8 @@ impl Decision {
             }
         });
         if !policy.is_empty() {
-            tell("RateLimit-Policy", policy.as_text(), false);
-            tell("RateLimit", limit.as_text(), false);
+            tell("RateLimit-Policy", policy.members(), false);
+            tell("RateLimit", limit.members(), false);
         }
     }
 
@@ -177,6 +173,9 @@ impl Decision {
         true
     }
 }
+
+/// What parts the members of a list. Each is kept with it in front, so that nobody asks which one is the first.
+const PARTING: &str = ", ";
 
 /// A list in the making, with room for three rules before it needs memory of its own.
 struct List {
@@ -209,12 +208,16 @@ impl List {
     #[cold]
     fn outgrow(&mut self, text: &str) {
         if self.outgrown.is_empty() {
-            self.outgrown = self.as_text().to_owned();
+            self.outgrown = self.text().to_owned();
         }
         self.outgrown.push_str(text);
     }
 
-    fn as_text(&self) -> &str {
+    fn members(&self) -> &str {
+        self.text().strip_prefix(PARTING).unwrap_or_default()
+    }
+
+    fn text(&self) -> &str {
         match self.room.get(..self.len) {
             // Only text was put into it.
             Some(room) => str::from_utf8(room).unwrap_or_default(),
@@ -244,8 +247,8 @@ impl Members {
             let of_window =
                 if window < Duration::from_secs(1) { String::new() } else { format!(";w={}", whole_seconds(window)) };
             Self {
-                policy: format!("{name};q={}{of_window}", quota.amount()).into(),
-                limit: format!("{name};r=").into(),
+                policy: format!("{PARTING}{name};q={}{of_window}", quota.amount()).into(),
+                limit: format!("{PARTING}{name};r=").into(),
                 name: name.into(),
                 allowance: format!("{rule} allows {}", quota.limit()).into(),
             }
