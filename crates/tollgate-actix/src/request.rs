@@ -15,8 +15,8 @@ use tollgate::request::{Headers, Request};
 pub(crate) struct Fields<'a>(pub(crate) &'a HeaderMap);
 
 impl Headers for Fields<'_> {
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
-        self.0.get_all(name).nth(n).map(HeaderValue::as_bytes)
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
+        self.0.get_all(name).map(HeaderValue::as_bytes).for_each(show);
     }
 }
 

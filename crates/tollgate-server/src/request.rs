@@ -72,8 +72,8 @@ impl Arrived {
 }
 
 impl Headers for Arrived {
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
-        self.head.headers.get_all(name).iter().nth(n).map(HeaderValue::as_bytes)
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
+        self.head.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(show);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     algorithm::Verdict,
     decision::{Counted, Decision},
     headers::whole_seconds,
-    request::Headers,
+    request::{Headers, field_lines},
 };
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section 10.2.
@@ -144,10 +144,7 @@ impl Decision {
         if self.verdict() == Verdict::Allow {
             return None;
         }
-        let media = |default| {
-            let accept: Vec<&[u8]> = (0..).map_while(|n| request.nth("accept", n)).collect();
-            accept::choose(&accept, default)
-        };
+        let media = |default| accept::choose(&field_lines(request, "accept"), default);
         // Whoever is denied for want of a store is not told that he did too much.
         if self.unavailable_by().next().is_some() {
             return Some(match is_grpc(request) {
@@ -250,8 +247,8 @@ impl fmt::Display for Detail<'_> {
 }
 
 fn is_grpc(request: &dyn Headers) -> bool {
-    request
-        .nth("content-type", 0)
+    field_lines(request, "content-type")
+        .first()
         .is_some_and(|value| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")))
 }
 

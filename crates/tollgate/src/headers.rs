@@ -16,7 +16,7 @@ use crate::{
     decision::{Counted, Decision},
     policy::CounterId,
     quota::Quota,
-    request::Headers,
+    request::{Headers, field_lines},
 };
 
 /// A family of rate-limit headers.
@@ -296,8 +296,8 @@ const X_RATE_LIMIT_HYPHEN: NumberHeaders = NumberHeaders {
 
 /// Whether we leave less than the upstream says it does; one that says nothing we can read, says nothing.
 fn is_stricter(shown: &Counted<'_>, set: &NumberHeaders, existing: &dyn Headers) -> bool {
-    let theirs = existing.nth(set.remaining_in_lower_case, 0);
-    let theirs = theirs.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<u64>().ok());
+    let theirs = field_lines(existing, set.remaining_in_lower_case);
+    let theirs = theirs.first().and_then(|value| str::from_utf8(value).ok()?.trim().parse::<u64>().ok());
     theirs.is_none_or(|theirs| shown.status().remaining < theirs)
 }
 

@@ -9,6 +9,8 @@ mod source;
 
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
 pub(crate) use path::{as_sent, fold_pattern};
 pub(crate) use seen::Seen;
 pub use source::{HeaderName, Source, SourceError};
@@ -76,7 +78,8 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// The path as it came.
     pub fn path(&self) -> &'a str {
-        self.target.split(['?', '#']).next().unwrap_or(self.target)
+        let end = self.target.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+        &self.target[..end.unwrap_or(self.target.len())]
     }
 
     /// The query as it came, without its question mark.
@@ -116,20 +119,26 @@ impl std::fmt::Debug for Request<'_> {
 
 /// Looks up header fields in whatever the framework keeps them in.
 pub trait Headers {
-    /// The value of the `n`-th field line (from 0, in order) of the header `name`, which is in lower case.
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]>;
+    /// Shows the value of each field line of the header `name`, which is in lower case, in their order.
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8]));
+}
+
+/// The values of all field lines of a header, in their order.
+pub(crate) fn field_lines<'a>(headers: &'a dyn Headers, name: &str) -> SmallVec<[&'a [u8]; 2]> {
+    let mut lines = SmallVec::new();
+    headers.each(name, &mut |line| lines.push(line));
+    lines
 }
 
 /// No headers at all.
 impl Headers for () {
-    fn nth(&self, _: &str, _: usize) -> Option<&[u8]> {
-        None
-    }
+    fn each<'a>(&'a self, _: &str, _: &mut dyn FnMut(&'a [u8])) {}
 }
 
 /// Field lines as name and value; names in any case.
 impl<const N: usize> Headers for [(&str, &str); N] {
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
-        self.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name)).nth(n).map(|(_, value)| value.as_bytes())
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
+        let lines = self.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        lines.for_each(|(_, value)| show(value.as_bytes()));
     }
 }

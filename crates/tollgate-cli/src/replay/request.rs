@@ -57,12 +57,12 @@ impl<'a> Recorded<'a> {
     }
 
     pub(super) fn request(&self) -> Request<'_> {
-        let host = self.headers.nth("host", 0).and_then(|host| str::from_utf8(host).ok());
+        let host = self.headers.0.iter().find(|(field, _)| field.eq_ignore_ascii_case("host"));
         Request {
             peer: Some(self.peer),
             listener: None,
             method: &self.method,
-            host,
+            host: host.map(|(_, value)| &**value),
             target: &self.path,
             headers: &self.headers,
             ..Request::default()
@@ -148,9 +148,9 @@ fn unix_micros(micros: Option<u64>) -> Option<Time> {
 struct HeaderFields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl Headers for HeaderFields<'_> {
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
         let lines = self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        lines.map(|(_, value)| value.as_bytes()).nth(n)
+        lines.for_each(|(_, value)| show(value.as_bytes()));
     }
 }
 

@@ -7,11 +7,11 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::request::Request;
+use crate::request::{Request, field_lines};
 
 /// The entries of a forwarding header, last one first; none for an entry that is no address.
 pub(super) fn hops_from_the_right(request: &Request<'_>, header: &str) -> SmallVec<[Option<IpAddr>; 4]> {
-    let lines: SmallVec<[&[u8]; 2]> = (0..).map_while(|n| request.headers.nth(header, n)).collect();
+    let lines = field_lines(request.headers, header);
     let joined = match lines[..] {
         [] => return SmallVec::new(),
         [line] => Cow::Borrowed(line),
@@ -66,6 +66,10 @@ fn unquote(value: &[u8]) -> Option<Vec<u8>> {
 /// `1.2.3.4`, `1.2.3.4:567`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:443`; no leading zeros, zone ids or names.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(entry.trim_ascii()).ok()?;
+    // As most are.
+    if let Ok(v4) = text.parse::<Ipv4Addr>() {
+        return Some(v4.into());
+    }
     if let Some(bracketed) = text.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
         let port_is_right = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);

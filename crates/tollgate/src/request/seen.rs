@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::OnceCell};
 
 use smallvec::SmallVec;
 
-use super::{Request, Source, path, path::Readings};
+use super::{Request, Source, field_lines, path, path::Readings};
 use crate::client::{Client, Proxies};
 
 /// A request together with its client, as matchers and keys ask about it.
@@ -148,10 +148,10 @@ impl<'a> Seen<'a> {
     }
 
     /// The believed field lines of a header: one that only a proxy may send is absent when somebody else sends it.
-    pub(crate) fn header<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let request = self.request;
-        let count = if self.proxies.believes(self.client, name) { usize::MAX } else { 0 };
-        (0..count).map_while(move |n| request.headers.nth(name, n))
+    pub(crate) fn header(&self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let is_believed = self.proxies.believes(self.client, name);
+        let lines = if is_believed { field_lines(self.request.headers, name) } else { SmallVec::new() };
+        lines.into_iter()
     }
 }
 

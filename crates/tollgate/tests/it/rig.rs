@@ -183,8 +183,9 @@ impl Call {
 pub(crate) struct Fields(pub(crate) Vec<(String, Vec<u8>)>);
 
 impl Headers for Fields {
-    fn nth(&self, name: &str, n: usize) -> Option<&[u8]> {
-        self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name)).nth(n).map(|(_, value)| value.as_slice())
+    fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
+        let lines = self.0.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        lines.for_each(|(_, value)| show(value));
     }
 }
 
