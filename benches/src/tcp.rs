@@ -1,6 +1,6 @@
 //! `tollgate serve` in front of TCP, beside HAProxy in TCP mode and beside nothing but `copy_bidirectional`: the same
-//! upstream, the same load, in turns. HAProxy copies as we do, without `option splice-auto`, and a denial of its is a reset,
-//! where ours is an end.
+//! upstream, the same load, in turns. HAProxy splices large streams as we do, by `option splice-auto`, and a denial of its
+//! is a reset, where ours is an end.
 //!
 //! Load, upstream and proxy share the machine, so the figure to trust is the proxy's own CPU time.
 
@@ -228,6 +228,7 @@ fn haproxy_config(upstream: u16, allows: u16, denies: u16) -> String {
              maxconn 4000
          defaults
              mode tcp
+             option splice-auto
              timeout connect 5s
              timeout client 60s
              timeout server 60s

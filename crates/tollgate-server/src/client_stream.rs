@@ -13,7 +13,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::activity::Activity;
+use crate::{
+    activity::Activity,
+    pipe::{Pipe, Splice},
+};
 
 /// See the file's opening.
 pub(crate) struct ClientStream {
@@ -81,5 +84,22 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Splice for ClientStream {
+    fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        if !self.first_bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let filled = self.stream.poll_fill(cx, pipe);
+        if let Poll::Ready(Ok(1..)) = filled {
+            self.activity.bytes_read(pipe.held());
+        }
+        filled
+    }
+
+    fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        self.note_written(self.stream.poll_drain(cx, pipe))
     }
 }

@@ -60,6 +60,7 @@ mod response;
 
 // The client's connection leaves HTTP, or never spoke it.
 mod drain;
+mod pipe;
 mod relay;
 mod tcp;
 mod upgrade;

@@ -3,6 +3,9 @@
 //!
 //! All connections of a thread read into one buffer, and what has been read is nearly always written at once. A connection
 //! keeps bytes of its own only while a side does not take them, so one on which nothing happens holds none.
+//!
+//! Who fills the buffer has more to say than fits, and the rest goes through a pipe, without a copy, for as long as there
+//! is much at once. Of little, a copy is cheaper than the calls that a pipe takes.
 
 use std::{
     cell::RefCell,
@@ -19,7 +22,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{activity::Activity, client_stream::ClientStream};
+use crate::{
+    activity::Activity,
+    client_stream::ClientStream,
+    pipe::{Pipe, Splice},
+};
 
 /// One side of the copying, and what it is to be told before the other side's bytes.
 pub(crate) struct Side<'a, S> {
@@ -64,6 +71,10 @@ struct Direction {
     /// Read, and not written yet, from `written` on.
     kept: Vec<u8>,
     written: usize,
+    /// Holds what was spliced out of one socket, and is not in the other yet.
+    pipe: Option<Pipe>,
+    /// As much came at once, the last time, as the buffer takes.
+    is_bulk: bool,
     stage: Stage,
 }
 
@@ -77,19 +88,25 @@ enum Stage {
 
 impl Direction {
     fn new(told_first: Vec<u8>) -> Self {
-        Self { kept: told_first, written: 0, stage: Stage::Reading }
+        Self { kept: told_first, written: 0, pipe: None, is_bulk: false, stage: Stage::Reading }
     }
 
     /// Ready when the end has been passed on.
     fn poll_copy<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Splice + Unpin,
+        W: AsyncWrite + Splice + Unpin,
     {
         loop {
             ready!(self.poll_write_kept(cx, to))?;
+            ready!(self.poll_drain(cx, to))?;
             match self.stage {
-                Stage::Reading => ready!(self.poll_pass(cx, from, to))?,
+                Stage::Reading => {
+                    let is_spliced = self.is_bulk && ready!(self.poll_fill(cx, from))?;
+                    if !is_spliced {
+                        ready!(self.poll_pass(cx, from, to))?;
+                    }
+                }
                 Stage::Ending => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                     self.stage = Stage::Ended;
@@ -107,6 +124,32 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_drain<W: Splice>(&mut self, cx: &mut Context<'_>, to: &W) -> Poll<io::Result<()>> {
+        if let Some(pipe) = &mut self.pipe {
+            while pipe.held() > 0 {
+                ready!(to.poll_drain(cx, pipe))?;
+            }
+        }
+        if let Some(empty) = self.pipe.take() {
+            empty.put_back();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Splices once, if there is a pipe to be had and something that it takes.
+    fn poll_fill<R: Splice>(&mut self, cx: &mut Context<'_>, from: &R) -> Poll<io::Result<bool>> {
+        let Some(mut pipe) = Pipe::take() else { return Poll::Ready(Ok(false)) };
+        let filled = from.poll_fill(cx, &mut pipe);
+        match pipe.held() {
+            0 => pipe.put_back(),
+            held => {
+                self.is_bulk = held >= BUFFER_BYTES;
+                self.pipe = Some(pipe);
+            }
+        }
+        filled.map_ok(|filled| filled > 0)
+    }
+
     /// Reads once, writes as much as goes at once, and keeps the rest.
     fn poll_pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
     where
@@ -121,6 +164,7 @@ impl Direction {
                 self.stage = Stage::Ending;
                 return Poll::Ready(Ok(()));
             }
+            self.is_bulk = read.len() == BUFFER_BYTES;
             let written = match poll_write(cx, to, read) {
                 Poll::Ready(written) => written?,
                 Poll::Pending => 0,

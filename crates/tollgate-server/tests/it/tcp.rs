@@ -249,6 +249,39 @@ fn an_upstream_that_fails_fails_for_the_client_too() {
 }
 
 #[test]
+fn a_stream_that_breaks_off_breaks_off_for_the_client_too() {
+    let upstream = Upstream::new(|wire, _| {
+        wire.write_bytes(&[7; 8 << 20]);
+        wire.line();
+        wire.fail();
+    });
+    let proxy = Setup::tcp(upstream.address).start();
+    for _ in 0..5 {
+        let mut wire = proxy.connect();
+        assert!(wire.exactly(8 << 20) == [7; 8 << 20]);
+        wire.write("go on\r\n");
+        let error = wire.rest().1.expect_err("no plain end");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn an_upstream_that_hangs_up_ends_a_stream_towards_it() {
+    let upstream = Upstream::new(|wire, _| {
+        wire.exactly(4 << 20);
+        wire.fail();
+    });
+    let proxy = Setup::tcp(upstream.address).start();
+    for _ in 0..5 {
+        let mut wire = proxy.connect();
+        let error = (0..1_000).find_map(|_| wire.stream().write_all(&[7; 1 << 20]).err()).expect("an end");
+        assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
+        assert!(wire.is_closed());
+    }
+    assert!(proxy.is_running());
+}
+
+#[test]
 fn an_upstream_that_is_not_there_ends_the_connection() {
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let proxy = Setup::tcp(gone).start();
