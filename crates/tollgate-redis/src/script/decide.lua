@@ -17,7 +17,7 @@
 
 local call, pcall = redis.call, redis.pcall
 local pack, unpack_binary = struct.pack, struct.unpack
-local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local floor, ceil, min, max, format = math.floor, math.ceil, math.min, math.max, string.format
 local does_more = ARGV[4]
 
 local now = tonumber(ARGV[1])
@@ -38,7 +38,7 @@ local function are_whole(a, b, c)
     and c >= 0 and c < 9007199254740992 and c % 1 == 0
 end
 
--- Milliseconds until a key counts no more at this time.
+-- Milliseconds until a key counts no more at this time, as a text: to make one of a number takes Redis as long as half the command.
 local function ttl_ms(at)
-  return max(ceil((at - now) / 1000), 1) + slack_ms
+  return format('%d', max(ceil((at - now) / 1000), 1) + slack_ms)
 end
