@@ -42,7 +42,7 @@ impl Cluster {
         Self::start(Options::redis())
     }
 
-    /// Starts a cluster and waits until all of its nodes agree on who serves what.
+    /// Starts a cluster and waits until all of its nodes agree on who serves what. With TLS they speak it to each other as well.
     ///
     /// # Panics
     ///
@@ -57,6 +57,7 @@ impl Cluster {
             .with(&["--cluster-migration-barrier", "10"])
             // The replica has its copy at once, rather than when others might have come that want one as well.
             .with(&["--repl-diskless-sync-delay", "0"]);
+        let options = if options.tls.is_some() { options.with(&["--tls-cluster", "yes"]) } else { options };
         let cluster = Self { nodes: (0..2 * MASTERS).map(|_| Server::start(options.clone())).collect() };
         let (masters, replicas) = cluster.nodes.split_at(MASTERS);
         cluster.meet();
@@ -82,7 +83,7 @@ impl Cluster {
         }
         let (first, others) = self.nodes.split_first().expect("there are nodes");
         for other in others {
-            first.tell(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]);
+            first.tell(&["CLUSTER", "MEET", "127.0.0.1", &other.peer_port().to_string()]);
         }
         wait_for("the nodes to meet", SETTLE_LIMIT, || {
             let knows_all = |node: &Server| {

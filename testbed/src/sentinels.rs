@@ -53,22 +53,22 @@ impl Sentinels {
     }
 
     /// Starts a set and waits until the sentinels know each other and the replica. The options are for the master and
-    /// the replica; the sentinels ask for no password.
+    /// the replica; the sentinels ask for no password. With TLS all of them speak it, to each other and to clients.
     ///
     /// # Panics
     ///
     /// When it does not start; the message says what it waited for.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let program = options.program.clone();
+        let (program, tls) = (options.program.clone(), options.tls.clone());
         // The replica has its copy at once, rather than when others might have come that want one as well.
         let options = options.with(&["--repl-diskless-sync-delay", "0"]);
         let set = Self {
             servers: [Server::start(options.clone()), Server::start(options)],
-            sentinels: (0..SENTINELS).map(|_| Server::sentinel(program.clone())).collect(),
+            sentinels: (0..SENTINELS).map(|_| Server::sentinel(program.clone(), tls.clone())).collect(),
         };
         let [master, replica] = &set.servers;
-        replica.tell(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+        replica.tell(&["REPLICAOF", "127.0.0.1", &master.peer_port().to_string()]);
         wait_for("a replica to have its copy", SETTLE_LIMIT, || replica.is_connected_replica().then_some(()));
         for sentinel in &set.sentinels {
             watch(sentinel, master);
@@ -133,7 +133,7 @@ impl Sentinels {
     fn master_by(&self, sentinel: &Server) -> Option<&Server> {
         let master = sentinel.ask(&["SENTINEL", "get-master-addr-by-name", Self::SERVICE])?;
         let port = master.array()[1].text();
-        self.servers.iter().find(|server| server.port().to_string() == port)
+        self.servers.iter().find(|server| server.peer_port().to_string() == port)
     }
 }
 
@@ -141,7 +141,7 @@ impl Sentinels {
 fn watch(sentinel: &Server, master: &Server) {
     // Refused before Redis 7.0, where everything takes some seconds longer.
     let _ = sentinel.command(&[&["SENTINEL", "DEBUG"][..], &HASTE].concat());
-    let port = master.port().to_string();
+    let port = master.peer_port().to_string();
     sentinel.tell(&["SENTINEL", "MONITOR", Sentinels::SERVICE, "127.0.0.1", &port, QUORUM]);
     let set = |name, value| sentinel.tell(&["SENTINEL", "SET", Sentinels::SERVICE, name, value]);
     set("down-after-milliseconds", DOWN_AFTER_MS);

@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    options::Options,
+    options::{Options, Tls},
     patience::wait_for,
     port::Port,
     process::Process,
@@ -69,9 +69,14 @@ impl Server {
         Self::start_as(Role::Store, options)
     }
 
-    /// A sentinel that watches nothing yet.
-    pub(crate) fn sentinel(program: PathBuf) -> Self {
-        Self::start_as(Role::Sentinel, Options::of(program))
+    /// A sentinel that watches nothing yet. It speaks TLS if it is to watch servers that do.
+    pub(crate) fn sentinel(program: PathBuf, tls: Option<Tls>) -> Self {
+        Self::start_as(Role::Sentinel, Options { tls, ..Options::of(program) })
+    }
+
+    /// The port at which other servers reach it.
+    pub(crate) fn peer_port(&self) -> u16 {
+        self.tls_port.as_ref().unwrap_or(&self.port).number()
     }
 
     fn start_as(role: Role, options: Options) -> Self {
@@ -257,6 +262,8 @@ impl Server {
         if let (Some(tls), Some(port)) = (&self.options.tls, &self.tls_port) {
             command.args(["--tls-port", &port.number().to_string(), "--tls-auth-clients", "no"]);
             command.arg("--tls-cert-file").arg(&tls.certificate).arg("--tls-key-file").arg(&tls.key);
+            // Servers speak it to each other as well, and then the ports that they name to clients are those.
+            command.arg("--tls-ca-cert-file").arg(&tls.certificate).args(["--tls-replication", "yes"]);
         }
         command.args(&self.options.arguments);
         command

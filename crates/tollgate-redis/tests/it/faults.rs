@@ -11,7 +11,7 @@ use tollgate::{
 };
 use tollgate_redis::{RedisError, RedisStore};
 
-use crate::rig::{BACK_WITHIN, Dice, Subject, at, back, hammer, keys, patient, settings, store, subject};
+use crate::rig::{BACK_WITHIN, Dice, PATIENCE, Subject, at, back, hammer, keys, patient, settings, store, subject};
 
 const QUOTA: u64 = 400;
 
@@ -165,6 +165,54 @@ async fn a_server_whose_memory_is_full_says_so_and_loses_nothing() {
         server.command(&["CONFIG", "SET", "maxmemory", "0"]);
         assert_eq!(subject.admitted(&store, 20).await, 15, "{algorithm}");
     }
+}
+
+/// What was counted is read again after a restart, and as long as that takes nobody is told that he is the first.
+#[tokio::test]
+async fn a_server_that_reads_its_data_says_so_and_has_them_then() {
+    // Each key takes some microseconds, and between any two it answers those who ask.
+    let slow = ["--key-load-delay", "50", "--loading-process-events-interval-bytes", "1024"];
+    let server = Server::start(Options::redis().with(&slow));
+    let (store, subject) = (store(at(&server)), subject("r", "100/hour", Algorithm::FixedWindow));
+    let mut admitted = subject.admitted(&store, 30).await;
+    let others = "for i = 1, 10000 do redis.call('SET', 'other:' .. i, string.rep('x', 100)) end";
+    server.command(&["EVAL", others, "0"]);
+    assert_eq!(server.command(&["SAVE"]).text(), "OK");
+    server.restart();
+    let mut loading = hammer(&subject, &store, 2, Duration::from_millis(400)).await;
+    loading.check_patience("LOADING");
+    let said = loading.errors.iter().filter(|error| error.to_string().contains("LOADING")).count();
+    println!("LOADING: said {said} times of {}", loading.took.len());
+    assert!(said > 10, "nobody says so: {:?}", loading.errors);
+    testbed::wait_for("a server to have read its data", 4 * PATIENCE, || {
+        server.command(&["INFO", "persistence"]).text().lines().any(|line| line == "loading:0").then_some(())
+    });
+    let (after, passed) = back(&subject, &store).await;
+    println!("LOADING: back after {after:?}");
+    admitted += loading.admitted + u64::from(passed) + subject.admitted(&store, 100).await;
+    assert_eq!(admitted, 100, "as many as without the restart");
+}
+
+/// A server that cannot write its data to disk refuses to change them.
+#[tokio::test]
+async fn a_server_that_cannot_keep_its_data_says_so_and_loses_nothing() {
+    let server = Server::redis();
+    let (store, subject) = (patient(at(&server)), subject("r", "20/hour", Algorithm::FixedWindow));
+    assert_eq!(subject.admitted(&store, 5).await, 5);
+    // A folder is in the way of its file.
+    std::fs::create_dir(server.folder().join("dump.rdb")).expect("the folder is ours");
+    server.command(&["CONFIG", "SET", "save", "3600 1"]);
+    server.command(&["BGSAVE"]);
+    testbed::wait_for("a save to fail", PATIENCE, || {
+        server.command(&["INFO", "persistence"]).text().contains("rdb_last_bgsave_status:err").then_some(())
+    });
+    for _ in 0..5 {
+        let error = subject.take(&store).await.expect_err("it changes nothing").to_string();
+        assert!(error.contains("MISCONF"), "{error}");
+    }
+    assert_eq!(subject.remaining(&store).await, 15, "to look changes nothing");
+    server.command(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
+    assert_eq!(subject.admitted(&store, 20).await, 15);
 }
 
 /// All algorithms with a key as they name it.

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpStream, time::Duration};
 
 use tempfile::TempDir;
-use testbed::{Options, Server, Tls};
+use testbed::{Cluster, Options, Sentinels, Server, Tls};
 use tollgate::{
     algorithm::Verdict,
     key::Key,
@@ -12,7 +12,7 @@ use tollgate::{
 };
 use tollgate_redis::RedisStore;
 
-use crate::rig::{PATIENCE, Subject, at, keys, only, patient, settings, store, subject};
+use crate::rig::{PATIENCE, Subject, at, back, keys, only, patient, settings, store, subject};
 
 /// Asks until the quota is empty, and once more.
 async fn check_counts(store: &RedisStore) {
@@ -49,14 +49,65 @@ async fn a_socket_of_this_machine() {
     assert_eq!(connection.command(&["DBSIZE"]).expect("it answers").integer(), 1);
 }
 
-/// A server with a certificate for this name, and the certificate.
-fn with_tls(folder: &TempDir) -> (Server, String) {
+/// What a server shows of itself, for this machine's names, and the certificate.
+fn tls(folder: &TempDir) -> (Options, String) {
     let tls = Tls { certificate: folder.path().join("certificate.pem"), key: folder.path().join("key.pem") };
     let ours = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     let ours = ours.expect("they are good names");
     fs::write(&tls.certificate, ours.cert.pem()).expect("the folder is ours");
     fs::write(&tls.key, ours.signing_key.serialize_pem()).expect("the folder is ours");
-    (Server::start(Options { tls: Some(tls), ..Options::redis() }), ours.cert.pem())
+    (Options { tls: Some(tls), ..Options::redis() }, ours.cert.pem())
+}
+
+fn with_tls(folder: &TempDir) -> (Server, String) {
+    let (options, certificate) = tls(folder);
+    (Server::start(options), certificate)
+}
+
+/// Counts by this URL if the certificate is believed, and not if it is not.
+async fn check_tls(url: &str, certificate: String) {
+    let store = RedisStore::connect(settings(format!("{url}?denials=ask")).timeout(PATIENCE).ca(certificate));
+    // To agree on secrets can take longer than a decision waits.
+    store.probe().await.expect("it is known");
+    check_counts(&store).await;
+    let error = RedisStore::connect(settings(url)).probe().await.expect_err("nobody vouches for it").to_string();
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn sentinels_and_their_master_that_speak_tls() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let (options, certificate) = tls(&folder);
+    let set = Sentinels::start(options);
+    let sentinel = set.sentinels()[0].tls_addr().expect("it was asked for");
+    check_tls(&format!("rediss+sentinel://{sentinel}/{}", Sentinels::SERVICE), certificate.clone()).await;
+    // After a failover the new one is found the same way.
+    let url = format!("rediss+sentinel://localhost:{}/{}", sentinel.port(), Sentinels::SERVICE);
+    let store = RedisStore::connect(settings(url).timeout(PATIENCE).ca(certificate));
+    let subject = subject("failover", "100/hour", Algorithm::FixedWindow);
+    assert_eq!(subject.admitted(&store, 3).await, 3);
+    set.kill_master();
+    set.await_settled();
+    let (after, _) = back(&subject, &store).await;
+    println!("Sentinel with TLS: back after {after:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_speaks_tls() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let (options, certificate) = tls(&folder);
+    let cluster = Cluster::start(options);
+    let node = cluster.nodes()[0].tls_addr().expect("it was asked for");
+    check_tls(&format!("rediss+cluster://{node}"), certificate.clone()).await;
+    let url = format!("rediss+cluster://localhost:{}", node.port());
+    let store = RedisStore::connect(settings(url).timeout(PATIENCE).ca(certificate));
+    // Some on each master, to whom the others lead.
+    let all = subject("all", "5/hour", Algorithm::FixedWindow);
+    for client in 0..20 {
+        assert_eq!(all.of(&client.to_string()).admitted(&store, 1).await, 1, "{client}");
+    }
+    let masters = &cluster.nodes()[..3];
+    assert!(masters.iter().all(|master| !keys(master).is_empty()), "all are on one");
 }
 
 #[tokio::test]
