@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use testbed::{Cluster, Sentinels};
+use testbed::{Cluster, Options, Sentinels};
 use tollgate::{
     algorithm::Verdict,
     clock::{Clock, Timestamp},
@@ -237,6 +237,32 @@ fn cluster_url(cluster: &Cluster) -> String {
 const HOT: &str = "client";
 
 #[test]
+fn valkeys_sentinels_name_another_master_when_it_is_killed() {
+    let Some(options) = valkey() else { return };
+    let set = Sentinels::start(options);
+    let url = sentinel_url(&set).replacen("redis", "valkey", 1);
+    check_failover("Valkey's Sentinel, killed", &url, || _ = set.kill_master(), || set.await_settled());
+}
+
+#[test]
+fn a_replica_takes_over_in_a_cluster_of_valkey_when_a_master_is_killed() {
+    let Some(options) = valkey() else { return };
+    let cluster = Cluster::start(options);
+    let url = cluster_url(&cluster).replacen("redis", "valkey", 1);
+    let kill = || _ = cluster.kill_master_of(HOT);
+    check_failover("Cluster of Valkey, killed", &url, kill, || cluster.await_settled());
+}
+
+/// Where there is one; else that is said.
+fn valkey() -> Option<Options> {
+    let options = Options::valkey();
+    if options.is_none() {
+        println!("skipped: there is no valkey-server");
+    }
+    options
+}
+
+#[test]
 fn sentinels_name_another_master_when_it_is_killed() {
     let set = Sentinels::redis();
     check_failover("Sentinel, killed", &sentinel_url(&set), || _ = set.kill_master(), || set.await_settled());
@@ -315,6 +341,46 @@ async fn slots_that_move_are_followed_and_nothing_is_counted_twice() {
     assert_eq!(hot.remaining(&store).await, 0);
 }
 
+/// From one master to another and on, half-way and whole, while three instances ask all the time.
+#[tokio::test]
+async fn slots_that_move_under_load_admit_every_unit_once() {
+    const QUOTA: u64 = 3_000;
+    let cluster = Arc::new(Cluster::redis());
+    let stores: Vec<_> = (0..3).map(|_| store(cluster_url(&cluster))).collect();
+    let hot = subject("hot", &format!("{QUOTA}/hour"), Algorithm::FixedWindow);
+    for store in &stores {
+        store.probe().await.expect("it answers");
+    }
+    let moving = tokio::task::spawn_blocking(move || {
+        let clock = Clock::system();
+        let (end, mut times) = (clock.now() + Duration::from_secs(2), 0);
+        while clock.now() < end {
+            cluster.set_migrating(HOT);
+            thread::sleep(Duration::from_millis(50));
+            cluster.move_slot(HOT);
+            thread::sleep(Duration::from_millis(50));
+            times += 1;
+        }
+        (cluster, times)
+    });
+    let asking = stores.iter().map(|store| hammer(&hot, store, 4, Duration::from_secs(3)));
+    let (runs, moved) = tokio::join!(futures_util::future::join_all(asking), moving);
+    let (_cluster, times) = moved.expect("it moves");
+    let (mut admitted, mut asked, mut failed) = (0, 0, 0);
+    for mut run in runs {
+        run.check_patience("a moving slot");
+        admitted += run.admitted;
+        asked += run.took.len();
+        failed += run.errors.len();
+    }
+    println!("moved {times} times: {failed} of {asked} failed, {admitted} admitted");
+    assert!(times >= 3, "moved {times} times");
+    assert!(failed * 20 <= asked, "{failed} of {asked} failed");
+    admitted += hot.admitted(&stores[0], QUOTA).await;
+    // What was charged and not answered is lost, and nothing is admitted twice.
+    assert!(admitted <= QUOTA && admitted + failed as u64 >= QUOTA, "{admitted} of {QUOTA}");
+}
+
 #[tokio::test]
 async fn several_counters_in_a_slot_that_is_half_moved_wait_for_it_in_time() {
     let cluster = Cluster::redis();
@@ -389,4 +455,40 @@ async fn a_master_that_stands_still_keeps_nobody_from_the_others() {
     println!("{errors} of {all} were kept from other masters");
     assert!(stuck.iter().all(|is_error| *is_error), "the master was not silent");
     assert!(errors * 20 <= all, "{errors} of {all}, such as {:?}", served.errors[0]);
+}
+
+/// A master that did not answer kept everybody from the others: whoever had waited for it failed at the same moment, three in a row, and then
+/// all were paused; and where the counter lay by which the store is tried, until a replica took over.
+#[tokio::test]
+async fn a_master_that_stands_still_leaves_the_counters_of_others_shared() {
+    let cluster = Cluster::redis();
+    let memory = MemoryStore::new(LOCAL_COUNTERS, Clock::system());
+    let stores = Stores::sharing(RedisStore::connect(settings(cluster_url(&cluster))), memory, |_| {});
+    let hot = subject("r", "1000000/day", Algorithm::FixedWindow);
+    let silent = cluster.master_of("tollgate:{}:probe:fixed-window/1s");
+    let (stuck, others): (Vec<_>, Vec<_>) =
+        (0..60).map(|i| i.to_string()).partition(|key| cluster.master_of(key).addr() == silent.addr());
+    let clock = Clock::system();
+    while stores.take(&[hot.charge(1)]).await.answerers.is_some() {}
+    silent.pause();
+    let end = clock.now() + Duration::from_millis(1_500);
+    let ask = async |key: &String| {
+        let (subject, mut all, mut shared) = (hot.of(key), 0_u64, 0_u64);
+        while clock.now() < end {
+            let taken = stores.take(&[subject.charge(1)]).await;
+            all += 1;
+            shared += u64::from(taken.answerers.is_none());
+            tokio::time::sleep(10 * REST).await;
+        }
+        (all, shared)
+    };
+    let (stuck, others) = tokio::join!(
+        futures_util::future::join_all(stuck.iter().map(ask)),
+        futures_util::future::join_all(others.iter().map(ask)),
+    );
+    silent.resume();
+    let sum = |of: &[(u64, u64)]| of.iter().fold((0, 0), |(all, shared), one| (all + one.0, shared + one.1));
+    let ((of_silent, by_silent), (of_others, by_others)) = (sum(&stuck), sum(&others));
+    println!("shared: {by_others} of {of_others} of other masters, {by_silent} of {of_silent} of the silent one");
+    assert!(by_others * 10 >= of_others * 9, "{by_others} of {of_others} are shared");
 }

@@ -34,6 +34,8 @@ struct State {
     until: Timestamp,
     /// Somebody has asked after that.
     trying: bool,
+    /// When the last one has asked who was answered.
+    answered: Timestamp,
 }
 
 impl Breaker {
@@ -52,14 +54,19 @@ impl Breaker {
         MayAsk::Try
     }
 
-    /// The store has answered.
-    pub(super) fn answered(&self) {
-        *self.state() = State::default();
+    /// The store has answered what it was asked then.
+    pub(super) fn answered(&self, asked_at: Timestamp) {
+        let mut state = self.state();
+        *state = State { answered: state.answered.max(asked_at), ..State::default() };
     }
 
-    /// The store has not answered.
-    pub(super) fn failed(&self, now: Timestamp) {
+    /// The store has not answered what it was asked then. If it has answered somebody who has asked later, it is there, and nobody else is kept
+    /// from it: it is one server of several that does not answer.
+    pub(super) fn failed(&self, asked_at: Timestamp, now: Timestamp) {
         let mut state = self.state();
+        if asked_at < state.answered {
+            return;
+        }
         state.failures = state.failures.saturating_add(1);
         // Of all who had asked before it was clear that nobody answers, only the first makes the pause longer.
         if state.failures == MAX_FAILURES || (state.failures > MAX_FAILURES && state.trying) {
@@ -83,14 +90,19 @@ mod tests {
         Timestamp::from_micros(millis * 1_000)
     }
 
+    /// A question that fails as soon as it is asked.
+    fn failed(breaker: &Breaker, now: Timestamp) {
+        breaker.failed(now, now);
+    }
+
     #[test]
     fn leaves_a_store_alone_for_growing_pauses_that_one_request_ends() {
         let breaker = Breaker::default();
         for now in 0..2 {
-            breaker.failed(at(now));
+            failed(&breaker, at(now));
             assert_eq!(breaker.may_ask(at(now)), MayAsk::Yes, "{now}: that can happen");
         }
-        breaker.failed(at(10));
+        failed(&breaker, at(10));
         let mut now = 10;
         for pause in [100, 200, 400, 800, 1_000, 1_000] {
             assert_eq!(breaker.may_ask(at(now + pause - 1)), MayAsk::No, "{pause} ms have not passed");
@@ -98,16 +110,16 @@ mod tests {
             assert_eq!(breaker.may_ask(at(now)), MayAsk::Try, "{pause} ms have passed");
             assert_eq!(breaker.may_ask(at(now)), MayAsk::No, "somebody tries already");
             now += 50;
-            breaker.failed(at(now));
+            failed(&breaker, at(now));
         }
-        breaker.answered();
+        breaker.answered(at(now));
         assert_eq!([breaker.may_ask(at(now)), breaker.may_ask(at(now))], [MayAsk::Yes; 2]);
     }
 
     #[test]
     fn tries_again_when_the_request_that_tried_was_given_up() {
         let breaker = Breaker::default();
-        (0..3).for_each(|now| breaker.failed(at(now)));
+        (0..3).for_each(|now| failed(&breaker, at(now)));
         let asked = [102, 201, 202].map(|now| breaker.may_ask(at(now)));
         assert_eq!(asked, [MayAsk::Try, MayAsk::No, MayAsk::Try]);
     }
@@ -115,7 +127,20 @@ mod tests {
     #[test]
     fn many_who_fail_at_once_count_for_one_pause() {
         let breaker = Breaker::default();
-        (0..500).for_each(|_| breaker.failed(at(5)));
+        (0..500).for_each(|_| failed(&breaker, at(5)));
         assert_eq!([104, 105].map(|now| breaker.may_ask(at(now))), [MayAsk::No, MayAsk::Try]);
+    }
+
+    /// One silent master of a Cluster kept everybody from the others: those who had waited for it failed at the same moment, three in a row.
+    #[test]
+    fn who_is_not_answered_while_others_are_keeps_nobody_from_asking() {
+        let breaker = Breaker::default();
+        for now in 20..70 {
+            breaker.answered(at(now));
+            (0..3).for_each(|_| breaker.failed(at(now - 20), at(now)));
+            assert_eq!(breaker.may_ask(at(now)), MayAsk::Yes, "{now}");
+        }
+        (0..3).for_each(|_| breaker.failed(at(70), at(90)));
+        assert_eq!(breaker.may_ask(at(90)), MayAsk::No, "nobody was answered who asked later");
     }
 }

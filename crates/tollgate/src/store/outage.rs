@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,7 @@ impl fmt::Display for Health {
 
 pub(super) struct Outage {
     now: Mutex<Option<Now>>,
+    begun: AtomicU64,
     tell: Box<dyn Fn(Health) + Send + Sync>,
 }
 
@@ -62,7 +66,7 @@ struct Now {
 
 impl Outage {
     pub(super) fn new(tell: impl Fn(Health) + Send + Sync + 'static) -> Self {
-        Self { now: Mutex::new(None), tell: Box::new(tell) }
+        Self { now: Mutex::new(None), begun: AtomicU64::new(0), tell: Box::new(tell) }
     }
 
     /// A question that was not answered, and why.
@@ -74,6 +78,7 @@ impl Outage {
             begins
         };
         if begins {
+            self.begun.fetch_add(1, Ordering::Relaxed);
             (self.tell)(Health::Degraded { error: error.to_string() });
         }
     }
@@ -100,6 +105,11 @@ impl Outage {
                 None => _ = now.without.insert(rule.to_owned(), 1),
             }
         }
+    }
+
+    /// How many there have been, with the one that goes on.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Since when the store has not answered; none if it does.

@@ -90,6 +90,11 @@ impl Stores {
         self.shared.as_ref().and_then(|shared| shared.outage.since())
     }
 
+    /// How many times the shared store has stopped to answer, as it was told.
+    pub fn outages(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.outage.begun())
+    }
+
     /// Takes all the enforced charges or none; shadow charges each by itself if the request passes.
     pub async fn take(&self, charges: &[Charge<'_>]) -> Taken {
         self.decide(charges, Spending::Yes).await
@@ -244,11 +249,11 @@ impl Shared {
     ) {
         match answer {
             Ok(()) => {
-                self.breaker.answered();
+                self.breaker.answered(asked_at);
                 self.outage.answered(asked_at);
             }
             Err(error) => {
-                self.breaker.failed(now);
+                self.breaker.failed(asked_at, now);
                 self.outage.failed(now, error);
             }
         }

@@ -211,6 +211,7 @@ fn an_outage_is_told_once_and_its_end_with_what_was_decided_meanwhile() {
     rig.millis(10_000);
     rig.check(&get("/all"));
     assert_eq!((rig.told(), rig.limiter.store().degraded_since()), (vec![], None));
+    assert_eq!(rig.limiter.store().outages(), 1);
 }
 
 #[test]
