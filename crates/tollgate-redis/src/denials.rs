@@ -67,9 +67,13 @@ impl Denials {
         Some(Taken { at, outcomes, answerers: Some(Box::new(Answerers { of_charges })) })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn len(&self) -> usize {
         let generations = self.generations();
-        generations.current.is_empty() && generations.previous.is_empty()
+        generations.current.len() + generations.previous.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Remembers what was denied of these charges, which were asked for at that time.

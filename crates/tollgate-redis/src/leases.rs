@@ -4,18 +4,19 @@
 //! lost. When that is, is reckoned from before the trip, so that nobody here spends from a window that has ended there.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use tollgate::{
     algorithm::{Outcome, Status, Verdict},
     clock::Timestamp,
     quota::Quota,
 };
 
-use crate::ask::Counter;
+use crate::{ask::Counter, error::RedisError, queue::MAX_WAITING};
 
 /// So many at most. For a newcomer when there are more, one is given up that may still have something left: that is lost, as if it had
 /// not been spent.
@@ -27,12 +28,17 @@ const LOOKED_AT: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<HashMap<Vec<u8>, Arc<Lease>>>);
 
-/// The share of one counter.
+/// The share of one counter, and those who wait for more of it.
 #[derive(Debug, Default)]
-pub(crate) struct Lease {
-    share: Mutex<Share>,
-    /// Who makes the trip for more. The others wait for what he brings.
-    pub(crate) trip: Arc<tokio::sync::Mutex<()>>,
+pub(crate) struct Lease(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    share: Share,
+    /// Those for whom there was too little, in the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// Whether somebody is on his way for them.
+    travels: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,8 +54,37 @@ struct Share {
     ends: Timestamp,
     /// The same by the server's: it names the window.
     server_ends: Timestamp,
-    /// When a trip was begun, by the clock of this process, that brought nothing.
-    refused: Timestamp,
+}
+
+/// Somebody for whom there was too little.
+#[derive(Debug)]
+struct Waiting {
+    counter: Counter,
+    reply: oneshot::Sender<Handed>,
+}
+
+/// What somebody is handed who has waited. None: there is too little left to be leased.
+pub(crate) type Handed = Result<Option<Portion>, RedisError>;
+
+/// What becomes of somebody who wants to spend of a lease.
+pub(crate) enum Turn {
+    Spends(Portion),
+    /// What is held is for larger amounts than his.
+    Asks,
+    /// Somebody is on his way, also for him.
+    Waits(oneshot::Receiver<Handed>),
+    /// He waits, and somebody has to make the trip.
+    Travels(oneshot::Receiver<Handed>),
+}
+
+/// What a trip has brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Brought {
+    pub(crate) leased: u64,
+    pub(crate) quota: Quota,
+    /// What the counter says of itself after it.
+    pub(crate) status: Status,
+    pub(crate) server_now: Timestamp,
 }
 
 /// What was spent of a lease.
@@ -58,6 +93,38 @@ pub(crate) struct Spent {
     pub(crate) outcome: Outcome,
     /// When, by the clock of the server.
     pub(crate) at: Timestamp,
+}
+
+/// What was spent of a lease for one request. Unless it is kept, it is put back, also when nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    pub(crate) spent: Spent,
+    cost: u64,
+    /// None: it is kept.
+    of: Option<Arc<Lease>>,
+}
+
+impl Portion {
+    /// The outcome of what stays spent.
+    pub(crate) fn keep(mut self) -> Outcome {
+        self.of = None;
+        self.spent.outcome
+    }
+
+    /// The outcome of what is put back, as the counter stands then.
+    pub(crate) fn undo(self) -> Outcome {
+        let mut outcome = self.spent.outcome;
+        outcome.status.remaining = outcome.status.remaining.saturating_add(self.cost).min(outcome.status.limit);
+        outcome
+    }
+}
+
+impl Drop for Portion {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.of {
+            lease.put_back(self.cost, &self.spent);
+        }
+    }
 }
 
 impl Leases {
@@ -71,7 +138,7 @@ impl Leases {
             return lease.clone();
         }
         if leases.len() >= MAX_LEASES {
-            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.share).left);
+            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.0).share.left);
             let least = least.map(|(key, _)| key.clone());
             least.and_then(|least| leases.remove(&least));
         }
@@ -86,12 +153,22 @@ impl Leases {
     pub(crate) fn give_back(&self, counter: &Counter, at: Timestamp) -> bool {
         let leases = lock(&self.0);
         let Some(lease) = leases.get(&counter.key) else { return false };
-        let mut share = lock(&lease.share);
+        let share = &mut lock(&lease.0).share;
         let is_held = (share.server_since..share.server_ends).contains(&at);
         if is_held {
             share.left = share.left.saturating_add(counter.cost);
         }
         is_held
+    }
+
+    /// Of how many counters something is held, and how much of all together.
+    pub(crate) fn held_now(&self, now: Timestamp) -> (usize, u64) {
+        let left = |lease: &Arc<Lease>| {
+            let share = lock(&lease.0).share;
+            if now < share.ends { share.left } else { 0 }
+        };
+        let held: Vec<u64> = lock(&self.0).values().map(left).filter(|left| *left > 0).collect();
+        (held.len(), held.iter().sum())
     }
 
     /// Forgets what is held of a counter that is as new now.
@@ -101,68 +178,135 @@ impl Leases {
 }
 
 impl Lease {
-    /// Takes a cost from what is held, if there is enough.
-    pub(crate) fn spend(&self, quota: &Quota, cost: u64, now: Timestamp) -> Option<Spent> {
-        let mut share = lock(&self.share);
-        if now >= share.ends || share.left < cost || quota.amount() < share.amount {
-            return None;
-        }
-        share.left -= cost;
-        let until_end = share.ends.since(now);
-        let status = Status {
-            limit: quota.amount(),
-            remaining: share.left.saturating_add(share.elsewhere).min(quota.amount()),
-            refill_after: Some(until_end),
-            reset_after: until_end,
-        };
-        let outcome = Outcome { verdict: Verdict::Allow, status, retry_after: None };
-        Some(Spent { outcome, at: earlier(share.server_ends, until_end) })
+    /// Spends a cost of what is held, if there is enough.
+    pub(crate) fn spend(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Option<Portion> {
+        let spent = lock(&self.0).share.spend(&counter.quota, counter.cost, now)?;
+        Some(self.portion(spent, counter.cost))
     }
 
-    /// Puts back what a request has spent that was denied elsewhere, if its window is still the one.
-    pub(crate) fn put_back(&self, cost: u64, spent: &Spent) {
-        let mut share = lock(&self.share);
+    /// Spends a cost of what is held, or has it wait for what a trip brings.
+    pub(crate) fn spend_or_wait(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Result<Turn, RedisError> {
+        let mut state = lock(&self.0);
+        if let Some(spent) = state.share.spend(&counter.quota, counter.cost, now) {
+            return Ok(Turn::Spends(self.portion(spent, counter.cost)));
+        }
+        if state.share.is_for_more(&counter.quota, now) {
+            return Ok(Turn::Asks);
+        }
+        if state.waiting.len() >= MAX_WAITING {
+            return Err(RedisError::Busy);
+        }
+        let (reply, handed) = oneshot::channel();
+        state.waiting.push_back(Waiting { counter: counter.clone(), reply });
+        Ok(if std::mem::replace(&mut state.travels, true) { Turn::Waits(handed) } else { Turn::Travels(handed) })
+    }
+
+    /// What the next trip is for, and for how many it is; none if nobody waits, and then nobody travels any more.
+    ///
+    /// It is for a lease, and besides for what others than the first one wait for: that is handed to them as soon as it is here, so that no more
+    /// than a lease is held afterwards.
+    pub(crate) fn next_trip(&self) -> Option<(Counter, usize)> {
+        let mut state = lock(&self.0);
+        state.waiting.retain(|waiting| !waiting.reply.is_closed());
+        state.travels = !state.waiting.is_empty();
+        let mut of_all = state.waiting.iter().map(|waiting| &waiting.counter);
+        let mut counter = of_all.next()?.clone();
+        let others = of_all.filter(|other| other.quota.amount() >= counter.quota.amount());
+        counter.lease = others.fold(counter.lease, |lease, other| lease.saturating_add(other.cost));
+        Some((counter, state.waiting.len()))
+    }
+
+    /// Hands out what a trip has brought that was begun at `asked_at` for so many, in the order in which they came. Those who came meanwhile are
+    /// given what is there, and else wait for the next one.
+    pub(crate) fn hand_out(
+        self: &Arc<Self>,
+        brought: Result<Option<Brought>, RedisError>,
+        asked_for: usize,
+        asked_at: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut handed = Vec::new();
+        let mut state = lock(&self.0);
+        let (nothing, mut without) = match brought {
+            // There was enough for the first one. If he cannot have it, its window is over already.
+            Ok(Some(brought)) => {
+                state.share.hold(&brought, asked_at);
+                (Ok(()), 1)
+            }
+            Ok(None) => (Ok(()), asked_for),
+            Err(error) => (Err(error), asked_for),
+        };
+        while let Some(Waiting { counter, .. }) = state.waiting.front() {
+            let (cost, quota) = (counter.cost, counter.quota);
+            let answer = match state.share.spend(&quota, cost, now) {
+                Some(spent) => Ok(Some(self.portion(spent, cost))),
+                None if state.share.is_for_more(&quota, now) => Ok(None),
+                None if without > 0 => nothing.clone().map(|()| None),
+                None => break,
+            };
+            without = without.saturating_sub(1);
+            handed.extend(state.waiting.pop_front().map(|waiting| (waiting.reply, answer)));
+        }
+        // A portion that nobody waits for any more is put back.
+        drop(state);
+        for (reply, answer) in handed {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Lets those go who wait: whoever was on his way for them does not come back.
+    pub(crate) fn abandon(&self) {
+        let mut state = lock(&self.0);
+        state.travels = false;
+        state.waiting.clear();
+    }
+
+    fn portion(self: &Arc<Self>, spent: Spent, cost: u64) -> Portion {
+        Portion { spent, cost, of: Some(self.clone()) }
+    }
+
+    /// Puts back what was spent of a window, if that is still the one.
+    fn put_back(&self, cost: u64, spent: &Spent) {
+        let share = &mut lock(&self.0).share;
         if spent.at + spent.outcome.status.reset_after == share.server_ends {
             share.left = share.left.saturating_add(cost);
         }
     }
+}
+
+impl Share {
+    fn spend(&mut self, quota: &Quota, cost: u64, now: Timestamp) -> Option<Spent> {
+        if now >= self.ends || self.left < cost || quota.amount() < self.amount {
+            return None;
+        }
+        self.left -= cost;
+        let until_end = self.ends.since(now);
+        let status = Status {
+            limit: quota.amount(),
+            remaining: self.left.saturating_add(self.elsewhere).min(quota.amount()),
+            refill_after: Some(until_end),
+            reset_after: until_end,
+        };
+        let outcome = Outcome { verdict: Verdict::Allow, status, retry_after: None };
+        Some(Spent { outcome, at: earlier(self.server_ends, until_end) })
+    }
 
     /// Whether what is held is for larger amounts than this one.
-    pub(crate) fn is_for_more(&self, quota: &Quota, now: Timestamp) -> bool {
-        let share = lock(&self.share);
-        now < share.ends && quota.amount() < share.amount
+    fn is_for_more(&self, quota: &Quota, now: Timestamp) -> bool {
+        now < self.ends && quota.amount() < self.amount
     }
 
-    /// Notes that a trip has brought nothing.
-    pub(crate) fn refuse(&self, asked_at: Timestamp) {
-        lock(&self.share).refused = asked_at;
-    }
-
-    /// Whether a trip that was begun since then has brought nothing: then another one would not either.
-    pub(crate) fn was_refused_since(&self, since: Timestamp) -> bool {
-        lock(&self.share).refused >= since
-    }
-
-    /// Holds what a trip has brought that was begun at `asked_at`, and what the counter says of itself after it.
-    pub(crate) fn hold(
-        &self,
-        brought: u64,
-        quota: &Quota,
-        status: &Status,
-        asked_at: Timestamp,
-        server_now: Timestamp,
-    ) {
-        let mut share = lock(&self.share);
-        let server_ends = server_now + status.reset_after;
-        let same_window = server_ends == share.server_ends;
-        *share = Share {
-            amount: if same_window { share.amount.max(quota.amount()) } else { quota.amount() },
-            left: if same_window { share.left.saturating_add(brought) } else { brought },
+    fn hold(&mut self, brought: &Brought, asked_at: Timestamp) {
+        let Brought { leased, quota, status, server_now } = brought;
+        let server_ends = *server_now + status.reset_after;
+        let same_window = server_ends == self.server_ends;
+        *self = Share {
+            amount: if same_window { self.amount.max(quota.amount()) } else { quota.amount() },
+            left: if same_window { self.left.saturating_add(*leased) } else { *leased },
             elsewhere: status.remaining,
-            server_since: if same_window { share.server_since } else { server_now },
+            server_since: if same_window { self.server_since } else { *server_now },
             ends: asked_at + status.reset_after,
             server_ends,
-            refused: share.refused,
         };
     }
 }

@@ -31,6 +31,7 @@ mod store;
 mod denials;
 mod leases;
 mod take;
+mod trip;
 
 mod ask;
 
@@ -46,8 +47,10 @@ mod link;
 mod replay;
 
 mod error;
+mod statistics;
 
 pub use error::RedisError;
 pub use settings::Settings;
+pub use statistics::Statistics;
 pub use store::RedisStore;
 pub use url::{DEFAULT_PREFIX, StoreUrl, UrlError};

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// So many decisions wait at most: more than a server answers in the time that one waits.
-const MAX_WAITING: usize = 20_000;
+pub(crate) const MAX_WAITING: usize = 20_000;
 /// One call is read while the next one is on its way.
 const MAX_CALLS: u32 = 2;
 /// A call that decides more keeps the server from others for too long.

@@ -1,6 +1,12 @@
 //! The store: charges in, what the servers say out, or within the time that a decision waits the reason why not.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::runtime;
 use tollgate::{
@@ -18,6 +24,8 @@ use crate::{
     error::RedisError,
     leases::Leases,
     queue::Queue,
+    statistics::{Counts, Statistics},
+    url::Servers,
 };
 
 /// Counters in Redis or Valkey. Clones are the same store.
@@ -32,6 +40,7 @@ pub struct RedisStore {
     queue: Queue,
     denials: Arc<Denials>,
     pub(crate) leases: Arc<Leases>,
+    counts: Arc<Counts>,
 }
 
 impl RedisStore {
@@ -95,25 +104,41 @@ impl RedisStore {
         self.denials.forget_all();
     }
 
+    /// What it has done since it was made, and what it holds.
+    pub fn statistics(&self) -> Statistics {
+        let ((leases, leased_units), denials) = (self.leases.held_now(self.clock.now()), self.denials.len());
+        Statistics { leases, leased_units, denials, ..self.counts.statistics() }
+    }
+
     fn with_queue(settings: Settings) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let settings = Arc::new(settings);
         let (queue, served) = Queue::new(settings.clone());
         let clock = settings.clock.clone().unwrap_or_default();
-        let (denials, leases) = Default::default();
-        (Self { settings, clock, queue, denials, leases }, served)
+        let (denials, leases, counts) = Default::default();
+        (Self { settings, clock, queue, denials, leases, counts }, served)
     }
 
     /// By a charge, which a replica or a full server refuses.
     async fn probe_once(&self) -> Result<(), RedisError> {
         let limits = Limits::per_second(u32::MAX);
         let Ok(quotas) = Quotas::new("probe", &limits, Some(Algorithm::FixedWindow)) else { return Ok(()) };
-        let charge = Charge { rule: "probe", mode: Mode::Enforce, key: &Key::default(), quotas: &quotas, cost: 1 };
-        self.in_time(self.ask(Verb::Take, self.counters(&[charge]))).await.map(|_| ())
+        let key = self.probed();
+        let charge = Charge { rule: "probe", mode: Mode::Enforce, key: &key, quotas: &quotas, cost: 1 };
+        self.in_time(pin!(self.ask(Verb::Take, self.counters(&[charge])))).await.map(|_| ())
+    }
+
+    /// Whose counter is charged. In a Cluster not always the same one, for it would always be the same master that is tried.
+    fn probed(&self) -> Key {
+        match self.settings.url.servers {
+            Servers::Cluster(_) => Key::of([(self.clock.now().as_micros() % PROBED).to_string()]),
+            _ => Key::default(),
+        }
     }
 
     /// What can be answered without asking anybody: from leases, or since it is known to be denied.
     fn at_hand(&self, charges: &[Charge<'_>], counters: &Counters, now: Timestamp) -> Option<Taken> {
-        self.spend_at_hand(charges, counters).or_else(|| self.denials.answer(charges, counters, now))
+        let spent = self.spend_at_hand(charges, counters).inspect(|_| self.counts.note_lease());
+        spent.or_else(|| self.denials.answer(charges, counters, now).inspect(|_| self.counts.note_denial()))
     }
 
     fn counters(&self, charges: &[Charge<'_>]) -> Counters {
@@ -128,7 +153,8 @@ impl RedisStore {
         self.queue.ask(Ask { verb, counters }).await
     }
 
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+    /// The answer where it is: futures are large, and to hand one on is to copy it.
+    async fn in_time<T>(&self, answer: Pin<&mut impl Future<Output = Result<T, RedisError>>>) -> Result<T, RedisError> {
         tokio::time::timeout(self.settings.timeout, answer).await.unwrap_or_else(|_| Err(self.queue.why_silent()))
     }
 
@@ -140,6 +166,8 @@ impl RedisStore {
 }
 
 const PROBE_AT_LEAST: Duration = Duration::from_secs(1);
+/// So many are enough to meet every master.
+const PROBED: u64 = 16;
 const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 impl Store for RedisStore {
@@ -150,7 +178,8 @@ impl Store for RedisStore {
         if let Some(taken) = self.at_hand(charges, &counters, asked_at) {
             return Ok(taken);
         }
-        let taken = self.in_time(self.take_all(charges, &counters)).await;
+        let taken = self.in_time(pin!(self.take_all(charges, &counters))).await;
+        self.counts.note_asked(taken.is_ok());
         match &taken {
             Ok(taken) if self.settings.url.keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
             Ok(_) => {}
@@ -177,11 +206,11 @@ impl Store for RedisStore {
 
     async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
         let counters = self.counters(charges);
-        self.in_time(self.look_everywhere(charges, &counters)).await
+        self.in_time(pin!(self.look_everywhere(charges, &counters))).await
     }
 
     async fn give_back(&self, given: &[GiveBack<'_>]) -> Result<(), RedisError> {
-        self.in_time(async {
+        self.in_time(pin!(async {
             let mut all = Ok(());
             for given in given {
                 let counters = self.counters(&[given.charge]);
@@ -191,12 +220,12 @@ impl Store for RedisStore {
                 all = all.and(given_back.map(|_| ()));
             }
             all
-        })
+        }))
         .await
     }
 
     async fn clear(&self, charges: &[Charge<'_>]) -> Result<(), RedisError> {
-        self.in_time(async {
+        self.in_time(pin!(async {
             for charge in charges {
                 let counters = self.counters(std::slice::from_ref(charge));
                 counters.iter().for_each(|counter| self.leases.forget(&counter.key));
@@ -204,7 +233,7 @@ impl Store for RedisStore {
                 self.denials.forget(&counters);
             }
             Ok(())
-        })
+        }))
         .await
     }
 

@@ -4,8 +4,6 @@
 //! A request that comes to its end half-way, because the process does or its time is over, leaves charged what it was charged for: until the windows
 //! of these counters end, they deny too early by so much. They never admit too much.
 
-use std::sync::Arc;
-
 use futures_util::future::{join_all, try_join, try_join_all};
 use smallvec::SmallVec;
 use tollgate::{
@@ -20,7 +18,7 @@ use crate::{
     ask::{Answer, Counter, Counters, Verb},
     denials::by_charge,
     error::RedisError,
-    leases::{Lease, Spent},
+    leases::Portion,
     url::Servers,
 };
 
@@ -39,7 +37,7 @@ impl RedisStore {
     }
 
     async fn take_of_leases(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
-        let (mut spending, mut rest, mut is_spent) = (Spending::default(), Parts::new(), SmallVec::<[bool; 4]>::new());
+        let (mut spending, mut rest, mut is_spent) = (Spending::new(), Parts::new(), SmallVec::<[bool; 4]>::new());
         let mut is_refused = false;
         for (charge, counters) in by_charge(charges, counters) {
             for counter in counters {
@@ -48,14 +46,14 @@ impl RedisStore {
                     0 => None,
                     // Whoever is denied, most likely, makes no more trips.
                     _ if is_refused => {
-                        self.leases.held(&counter.key).and_then(|lease| self.spend_held(&lease, counter))
+                        self.leases.held(&counter.key).and_then(|lease| lease.spend(counter, self.clock.now()))
                     }
                     _ => self.spend(counter).await?,
                 };
                 is_refused |= counter.lease > 0 && spent.is_none();
                 is_spent.push(spent.is_some());
                 match spent {
-                    Some((lease, spent)) => spending.0.push((lease, spent, counter.cost)),
+                    Some(portion) => spending.push(portion),
                     None => rest.push((charge, std::slice::from_ref(counter))),
                 }
             }
@@ -63,13 +61,16 @@ impl RedisStore {
         let all_of_rest: Place = (0..rest.len()).collect();
         let of_rest = all(&rest, &all_of_rest);
         let taken = match rest.is_empty() {
-            true => Taken::new(spending.at().unwrap_or_else(|| self.clock.now()), Outcomes::new()),
+            true => Taken::new(
+                spending.first().map_or_else(|| self.clock.now(), |portion| portion.spent.at),
+                Outcomes::new(),
+            ),
             false if self.are_in_one_place(&of_rest) => *self.ask(Verb::Take, of_rest).await?.taken,
-            false => self.take_in_places(&rest).await?,
+            false => Box::pin(self.take_in_places(&rest)).await?,
         };
         let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
-        let spent_at: SmallVec<[Timestamp; 4]> = spending.0.iter().map(|(_, spent, _)| spent.at).collect();
-        let spent = if is_taken { spending.keep() } else { spending.undo() };
+        let spent_at: SmallVec<[Timestamp; 4]> = spending.iter().map(|portion| portion.spent.at).collect();
+        let spent: Outcomes = spending.into_iter().map(if is_taken { Portion::keep } else { Portion::undo }).collect();
         Ok(with_spent(charges, &is_spent, spent.into_iter().zip(spent_at), taken))
     }
 
@@ -78,62 +79,14 @@ impl RedisStore {
         if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
             return None;
         }
-        let (now, mut spending) = (self.clock.now(), Spending::default());
+        let (now, mut spending) = (self.clock.now(), Spending::new());
         for counter in counters {
-            let lease = self.leases.held(&counter.key)?;
-            let spent = lease.spend(&counter.quota, counter.cost, now)?;
-            spending.0.push((lease, spent, counter.cost));
+            spending.push(self.leases.held(&counter.key)?.spend(counter, now)?);
         }
-        let mut spent_at = spending.0.iter().map(|(_, spent, _)| spent.at);
+        let mut spent_at = spending.iter().map(|portion| portion.spent.at);
         let earliest = |charge: &Charge<'_>| spent_at.by_ref().take(charge.quotas.len()).min().unwrap_or(now);
         let times = charges.iter().map(earliest).collect();
-        Some(taken_at(times, spending.keep(), now))
-    }
-
-    /// Makes a trip for a lease, and tells whether it has brought something.
-    async fn bring(&self, lease: &Lease, counter: Counter) -> Result<bool, RedisError> {
-        let (asked_at, quota) = (self.clock.now(), counter.quota);
-        let answer = self.ask(Verb::Lease, Counters::from([counter])).await?;
-        match answer.taken.outcomes.first() {
-            Some(outcome) if answer.leased > 0 => {
-                lease.hold(answer.leased, &quota, &outcome.status, asked_at, answer.taken.at);
-                Ok(true)
-            }
-            _ => {
-                lease.refuse(asked_at);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Spends of a lease, for which somebody makes a trip if there is not enough. None: there is too little left.
-    async fn spend(&self, counter: &Counter) -> Result<Option<(Arc<Lease>, Spent)>, RedisError> {
-        let lease = self.leases.of(&counter.key);
-        let spend = || self.spend_held(&lease, counter);
-        if let Some(spent) = spend() {
-            return Ok(Some(spent));
-        }
-        let waits_since = self.clock.now();
-        let trip = lease.trip.clone().lock_owned().await;
-        if let Some(spent) = spend() {
-            return Ok(Some(spent));
-        }
-        if lease.was_refused_since(waits_since) || lease.is_for_more(&counter.quota, self.clock.now()) {
-            return Ok(None);
-        }
-        // What a trip brings is held also when whoever began it has given up: the server has charged all of it.
-        let (store, to_hold, of_window) = (self.clone(), lease.clone(), counter.clone());
-        let brought = tokio::spawn(async move {
-            let _trip = trip;
-            store.bring(&to_hold, of_window).await
-        });
-        let has_brought = brought.await.map_err(|_| RedisError::Disconnected("its runtime has ended".to_owned()))??;
-        Ok(if has_brought { spend() } else { None })
-    }
-
-    fn spend_held(&self, lease: &Arc<Lease>, counter: &Counter) -> Option<(Arc<Lease>, Spent)> {
-        let spent = lease.spend(&counter.quota, counter.cost, self.clock.now())?;
-        Some((lease.clone(), spent))
+        Some(taken_at(times, spending.into_iter().map(Portion::keep).collect(), now))
     }
 
     /// What taking would answer.
@@ -335,35 +288,5 @@ impl<'a, 'b, 'c> Answers<'a, 'b, 'c> {
     }
 }
 
-/// What was spent of leases for one request. Unless it is kept, it is put back, also when nobody waits for the answer any more.
-#[derive(Default)]
-struct Spending(SmallVec<[(Arc<Lease>, Spent, u64); 2]>);
-
-impl Spending {
-    fn at(&self) -> Option<Timestamp> {
-        self.0.first().map(|(_, spent, _)| spent.at)
-    }
-
-    /// The outcomes of what is spent now.
-    fn keep(mut self) -> Outcomes {
-        std::mem::take(&mut self.0).into_iter().map(|(_, spent, _)| spent.outcome).collect()
-    }
-
-    /// The outcomes of what is put back, as the counters stand then.
-    fn undo(self) -> Outcomes {
-        let outcome = |(_, spent, cost): &(Arc<Lease>, Spent, u64)| {
-            let mut outcome = spent.outcome;
-            outcome.status.remaining = outcome.status.remaining.saturating_add(*cost).min(outcome.status.limit);
-            outcome
-        };
-        self.0.iter().map(outcome).collect()
-    }
-}
-
-impl Drop for Spending {
-    fn drop(&mut self) {
-        for (lease, spent, cost) in &self.0 {
-            lease.put_back(*cost, spent);
-        }
-    }
-}
+/// What was spent of leases for one request.
+type Spending = SmallVec<[Portion; 2]>;

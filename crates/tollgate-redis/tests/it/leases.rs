@@ -286,3 +286,119 @@ async fn whoever_only_asks_leases_nothing() {
     assert_eq!((only(&asked).verdict, only(&asked).status.remaining), (Verdict::Allow, 100));
     assert_eq!(leased.admitted(&another, 200).await, 100, "nothing is held elsewhere");
 }
+
+/// Whoever came when a lease was spent waited for all who had come before him, each with a trip of his own, and most of what a trip had brought went to
+/// those who asked at the right moment. Of 512 who asked all the time, some waited for half a second.
+#[tokio::test]
+async fn who_waits_is_handed_his_share_in_his_turn() {
+    const TASKS: usize = 500;
+    let (server, clock) = (Server::redis(), Clock::system());
+    let store = patient(at(&server));
+    let leased = subject("r", "1000000000/year", Algorithm::FixedWindow).leased(100);
+    assert_eq!(leased.admitted(&store, 1).await, 1);
+    let end = clock.now() + Duration::from_millis(700);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..TASKS {
+        let (store, leased, clock) = (store.clone(), leased.clone(), clock.clone());
+        tasks.spawn(async move {
+            let (mut times, mut longest) = (0_u64, Duration::ZERO);
+            while clock.now() < end {
+                let asked_at = clock.now();
+                leased.take(&store).await.expect("it answers");
+                longest = longest.max(clock.now().since(asked_at));
+                times += 1;
+            }
+            (times, longest)
+        });
+    }
+    let ran = tasks.join_all().await;
+    let all: u64 = ran.iter().map(|(times, _)| times).sum();
+    let (fewest, longest) = (ran.iter().map(|run| run.0).min(), ran.iter().map(|run| run.1).max());
+    let calls = calls(&server);
+    println!("{all} decisions in {calls} calls, the fewest of a task {fewest:?}, the longest took {longest:?}");
+    assert!(fewest >= Some(4), "somebody was overtaken: {fewest:?}, {longest:?}");
+    assert!(all >= 120 * calls, "{calls} calls for {all} decisions");
+}
+
+/// A trip is for all who wait, and leaves no more than a lease.
+#[tokio::test]
+async fn one_trip_serves_all_who_wait_and_holds_no_more_than_a_lease() {
+    let server = Server::redis();
+    let (one, other) = (patient(at(&server)), patient(at(&server)));
+    let leased = subject("r", "1000/year", Algorithm::FixedWindow).leased(50);
+    // The connection is there.
+    assert_eq!(leased.of("somebody else").admitted(&one, 1).await, 1);
+    let before = calls(&server);
+    let taken = futures_util::future::join_all((0..300).map(|_| leased.take(&one))).await;
+    assert!(taken.iter().all(|taken| taken.as_ref().is_ok_and(|taken| only(taken).verdict == Verdict::Allow)));
+    assert!(calls(&server) <= before + 2, "{} calls", calls(&server) - before);
+    // Of the other counter there are 49.
+    let held = one.statistics().leased_units - 49;
+    assert!(held <= 50, "{held} units are held");
+    assert_eq!(leased.admitted(&other, 1_000).await, 700 - held, "nothing else is charged");
+    // Of what is left, all get what they can, and the others are denied.
+    let rest = futures_util::future::join_all((0..300).map(|_| leased.take(&one))).await;
+    let admitted = rest.iter().filter(|taken| taken.as_ref().is_ok_and(|taken| only(taken).verdict == Verdict::Allow));
+    assert_eq!(admitted.count() as u64, held);
+}
+
+#[tokio::test]
+async fn different_costs_wait_in_one_line_and_none_is_admitted_twice() {
+    let server = Server::redis();
+    let stores = instances(&server, 2);
+    let leased = subject("r", "500/year", Algorithm::FixedWindow).leased(20);
+    let mut spent = 0;
+    for round in 0..4 {
+        let costs: Vec<u64> = (0..60).map(|i| 1 + (i + round) % 7).collect();
+        let asked = costs.iter().enumerate().map(async |(i, cost)| {
+            let taken = stores[i % 2].take(&[leased.charge(*cost)]).await.expect("it answers");
+            if only(&taken).verdict == Verdict::Allow { *cost } else { 0 }
+        });
+        spent += futures_util::future::join_all(asked).await.iter().sum::<u64>();
+    }
+    let held: u64 = stores.iter().map(|store| store.statistics().leased_units).sum();
+    assert_eq!(spent + held, 500 - leased.remaining(&stores[0]).await, "what is charged is spent or held");
+    assert!(spent > 400 && spent <= 500, "{spent} of 500");
+}
+
+/// Whoever travels for others may be the one whose runtime ends.
+#[test]
+fn a_trip_that_is_broken_off_leaves_nobody_waiting_for_ever() {
+    let server = Server::redis();
+    let proxy = FaultProxy::to(server.addr());
+    let settings =
+        crate::rig::settings(format!("redis://{}?denials=ask", proxy.addr())).timeout(Duration::from_secs(2));
+    let store = RedisStore::on_thread(settings).expect("there is a thread");
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(10);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    assert_eq!(runtime().block_on(leased.of("somebody else").admitted(&store, 1)), 1);
+    proxy.set(Fault::Delay(Duration::MAX));
+    let gives_up = async { tokio::time::timeout(Duration::from_millis(50), leased.take(&store)).await };
+    assert!(runtime().block_on(gives_up).is_err(), "nothing comes");
+    proxy.set(Fault::Pass);
+    assert_eq!(runtime().block_on(leased.admitted(&store, 5)), 5);
+}
+
+#[tokio::test]
+async fn the_statistics_tell_who_has_decided_and_what_is_held() {
+    let server = Server::redis();
+    let proxy = FaultProxy::to(server.addr());
+    let url = format!("redis://{}", proxy.addr());
+    let store = RedisStore::connect(crate::rig::settings(url).timeout(crate::rig::PATIENCE));
+    let (leased, plain) = (
+        subject("leased", "15/year", Algorithm::FixedWindow).leased(10),
+        subject("plain", "3/hour", Algorithm::TokenBucket),
+    );
+    assert_eq!(store.statistics(), Default::default());
+    assert_eq!(leased.admitted(&store, 4).await + plain.admitted(&store, 3).await, 7);
+    let seen = store.statistics();
+    assert_eq!((seen.asked, seen.by_leases, seen.by_denials, seen.failed), (4, 3, 0, 0));
+    assert_eq!((seen.leases, seen.leased_units, seen.denials), (1, 6, 0));
+    assert_eq!(plain.admitted(&store, 5).await, 0);
+    let seen = store.statistics();
+    assert_eq!((seen.asked, seen.by_denials, seen.denials), (5, 4, 1));
+    proxy.set(Fault::Reset);
+    assert!(plain.of("somebody else").take(&store).await.is_err());
+    let seen = store.statistics();
+    assert_eq!((seen.asked, seen.failed, seen.denials, seen.leased_units), (5, 1, 0, 6));
+}
