@@ -19,7 +19,7 @@ use tollgate::{
     key::Key,
     policy::{Mode, Quotas},
     quota::{Algorithm, Limits},
-    store::{Charge, Taken, memory::MemoryStore},
+    store::{Charge, memory::MemoryStore},
 };
 
 use super::keys::{Numbered, Ready};
@@ -164,29 +164,45 @@ impl<const RULES: usize> Ours<RULES> {
         Self { store: MemoryStore::new(counters, Clock::system()), rules: rules.map(quotas) }
     }
 
-    /// Takes one from this key's counter of every rule.
-    pub(crate) fn allows(&self, key: &Key) -> bool {
-        is_allowed(&self.store.take_now(&self.charges(key)))
-    }
-
     fn charges<'a>(&'a self, key: &'a Key) -> [Charge<'a>; RULES] {
         self.rules.each_ref().map(|quotas| Charge { rule: "a", mode: Mode::Enforce, key, quotas, cost: 1 })
     }
 }
 
-fn is_allowed(taken: &Taken) -> bool {
-    taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow)
+impl Ours<1> {
+    /// Takes one from this key's counter.
+    pub(crate) fn allows(&self, key: &Key) -> bool {
+        self.store.take_one_now(&self.charge(key)) == Verdict::Allow
+    }
+
+    fn charge<'a>(&'a self, key: &'a Key) -> Charge<'a> {
+        let [charge] = self.charges(key);
+        charge
+    }
 }
 
-/// Measured: the charge, hashing, the clock (the system's), the decision, and the full status of every counter, which
-/// governor does not tell.
-impl<K, const RULES: usize> Contestant<Ready<K>> for Ours<RULES> {
+/// Measured: the charge, hashing, the clock (the system's), and the decision, of which, as from governor, no more is asked
+/// than whether it allows.
+impl<K> Contestant<Ready<K>> for Ours<1> {
     fn allowed(&self, keys: &[Ready<K>]) -> usize {
         keys.iter().filter(|key| self.allows(&key.key)).count()
     }
 
     fn given_up(&self) -> Option<u64> {
         Some(self.store.statistics().given_up)
+    }
+}
+
+/// The same, but asked for the status of every counter as well, which a limiter tells its clients and governor does not know.
+pub(crate) struct Telling<const RULES: usize>(pub(crate) Ours<RULES>);
+
+impl<K, const RULES: usize> Contestant<Ready<K>> for Telling<RULES> {
+    fn allowed(&self, keys: &[Ready<K>]) -> usize {
+        let is_allowed = |key: &&Ready<K>| {
+            let taken = self.0.store.take_now(&self.0.charges(&key.key));
+            taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow)
+        };
+        keys.iter().filter(is_allowed).count()
     }
 }
 
@@ -199,9 +215,12 @@ const BATCH: usize = 16;
 impl<K> Contestant<Ready<K>> for Batched {
     fn allowed(&self, keys: &[Ready<K>]) -> usize {
         let (batches, rest) = keys.as_chunks::<BATCH>();
+        let mut verdicts = Vec::with_capacity(BATCH);
         let allowed = |batch: &[Ready<K>; BATCH]| {
-            let requests = batch.each_ref().map(|key| self.0.charges(&key.key));
-            self.0.store.take_batch_now(&requests).iter().filter(|taken| is_allowed(taken)).count()
+            let charges = batch.each_ref().map(|key| self.0.charge(&key.key));
+            verdicts.clear();
+            self.0.store.take_each_now(&charges, &mut verdicts);
+            verdicts.iter().filter(|verdict| **verdict == Verdict::Allow).count()
         };
         batches.iter().map(allowed).sum::<usize>() + self.0.allowed(rest)
     }

@@ -12,7 +12,7 @@ use tollgate::key::Key;
 
 use super::{
     check::{Address, Checked},
-    contestants::{Allowance, Batched, Contestant, Contestants as _, Ours},
+    contestants::{Allowance, Batched, Contestant, Contestants as _, Ours, Telling},
     keys::{Numbered, Ready},
 };
 
@@ -25,9 +25,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let installed = Command::new("valgrind").arg("--version").output();
     ensure!(installed.is_ok_and(|output| output.status.success()), "valgrind is needed: apt-get install valgrind");
     let folder = tempfile::tempdir()?;
-    for case in ["allowed", "denied", "new", "batch16", "key", "check"] {
+    for case in ["allowed", "denied", "new", "told", "batch16", "key", "check"] {
         for contestant in ["governor", "tollgate"] {
-            if contestant == "governor" && ["batch16", "key", "check"].contains(&case) {
+            if contestant == "governor" && ["told", "batch16", "key", "check"].contains(&case) {
                 continue;
             }
             let without = counted(folder.path(), contestant, case, 0)?;
@@ -54,7 +54,7 @@ fn counted(folder: &Path, contestant: &str, case: &str, rounds: usize) -> anyhow
 }
 
 /// What is counted: so many rounds over all keys, which are allowed, or over as many requests of one key that is not, or over
-/// as many keys that nobody has seen. Or not the decisions, but making the keys for them; or the whole check of a policy
+/// as many keys that nobody has seen. Or statuses are told as well. Or not the decisions, but making the keys for them; or the whole check of a policy
 /// with three rules, which each make a key of their own.
 pub(crate) fn run_part(contestant: &str, case: &str, rounds: &str) -> anyhow::Result<()> {
     let rounds = rounds.parse::<usize>()?;
@@ -66,6 +66,7 @@ pub(crate) fn run_part(contestant: &str, case: &str, rounds: &str) -> anyhow::Re
             return decide(&Checked::open(counters as u64)?, &numbered::<Address>(KEYS), rounds, KEYS);
         }
         ("tollgate", "batch16") => Box::new(Batched(Ours::open(counters as u64, ["a"], allowance))),
+        ("tollgate", "told") => Box::new(Telling(Ours::open(counters as u64, ["a"], allowance))),
         ("tollgate", "key") => Box::new(KeysAlone),
         _ => {
             let entry = Ready::<String>::contestants().into_iter().find(|entry| entry.name == contestant);
@@ -73,10 +74,10 @@ pub(crate) fn run_part(contestant: &str, case: &str, rounds: &str) -> anyhow::Re
         }
     };
     match case {
-        "allowed" | "batch16" | "key" => decide(&*store, &numbered(KEYS), rounds, KEYS),
+        "allowed" | "told" | "batch16" | "key" => decide(&*store, &numbered(KEYS), rounds, KEYS),
         "denied" => decide(&*store, &vec![Ready::numbered(0); KEYS], rounds, 0),
         "new" => decide(&*store, &numbered(counters), rounds, KEYS),
-        _ => bail!("no case {case:?}, expected allowed, denied, new, batch16, key or check"),
+        _ => bail!("no case {case:?}, expected allowed, denied, new, told, batch16, key or check"),
     }
 }
 

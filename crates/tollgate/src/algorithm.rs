@@ -65,6 +65,67 @@ impl Outcome {
     fn deny(status: Status, retry_after: Option<Duration>) -> Self {
         Self { verdict: Verdict::Deny, status, retry_after }
     }
+
+    #[inline(always)]
+    fn new(verdict: Verdict, status: Status, retry_after: impl FnOnce() -> Option<Duration>) -> Self {
+        match verdict {
+            Verdict::Allow => Self::allow(status),
+            Verdict::Deny => Self::deny(status, retry_after()),
+        }
+    }
+}
+
+/// How much a charge is to tell. How the counter stands is worked out from its state after the step, and not at all for
+/// those who ask for the verdict alone.
+pub(crate) trait Told {
+    /// What is told of a step that ended in this state; `outcome` works out the rest. A function by name, for closures are
+    /// not inlined here, and outcomes are large.
+    fn new<S>(
+        verdict: Verdict,
+        state: S,
+        quota: &Quota,
+        cost: u64,
+        now: u64,
+        outcome: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
+    ) -> Self;
+
+    fn verdict(&self) -> Verdict;
+}
+
+impl Told for Outcome {
+    #[inline(always)]
+    fn new<S>(
+        verdict: Verdict,
+        state: S,
+        quota: &Quota,
+        cost: u64,
+        now: u64,
+        outcome: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
+    ) -> Self {
+        outcome(state, verdict, quota, cost, now)
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+}
+
+impl Told for Verdict {
+    #[inline(always)]
+    fn new<S>(
+        verdict: Verdict,
+        _: S,
+        _: &Quota,
+        _: u64,
+        _: u64,
+        _: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
+    ) -> Self {
+        verdict
+    }
+
+    fn verdict(&self) -> Verdict {
+        *self
+    }
 }
 
 /// What a store remembers of one counter; no state is a counter that is as new.
@@ -148,24 +209,24 @@ pub fn charge(state: Option<State>, quota: &Quota, cost: u64, now: Timestamp) ->
     let now = now.as_micros();
     match quota.algorithm() {
         Algorithm::FixedWindow => {
-            let (state, outcome) = fixed_window::charge(window(state), quota, cost, now);
-            (state.map(State::Window), outcome)
+            let (state, verdict) = fixed_window::charge(window(state), quota, cost, now);
+            (state.map(State::Window), fixed_window::outcome(state, verdict, quota, cost, now))
         }
         Algorithm::CalendarWindow => {
-            let (state, outcome) = calendar_window::charge(window(state), quota, cost, now);
-            (state.map(State::Window), outcome)
+            let (state, verdict) = calendar_window::charge(window(state), quota, cost, now);
+            (state.map(State::Window), fixed_window::outcome(state, verdict, quota, cost, now))
         }
         Algorithm::SlidingWindow => {
-            let (state, outcome) = sliding_window::charge(sliding(state), quota, cost, now);
-            (state.map(State::SlidingWindow), outcome)
+            let (state, verdict) = sliding_window::charge(sliding(state), quota, cost, now);
+            (state.map(State::SlidingWindow), sliding_window::outcome(state, verdict, quota, cost, now))
         }
         Algorithm::SlidingLog => {
             let (state, outcome) = sliding_log::charge(log(state), quota, cost, now);
             (state.map(State::SlidingLog), outcome)
         }
         Algorithm::TokenBucket => {
-            let (state, outcome) = token_bucket::charge(bucket(state), quota, cost, now);
-            (state.map(State::TokenBucket), outcome)
+            let (state, verdict) = token_bucket::charge(bucket(state), quota, cost, now);
+            (state.map(State::TokenBucket), token_bucket::outcome(state, verdict, quota, cost, now))
         }
     }
 }

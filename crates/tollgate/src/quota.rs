@@ -85,6 +85,14 @@ pub struct Quota {
     /// These follow from the limit; every decision needs them.
     capacity: u64,
     window_micros: u64,
+    token: Token,
+}
+
+/// How long one token takes to refill: so many microseconds, and so many parts of one of which the amount make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) micros: u64,
+    pub(crate) parts: u64,
 }
 
 impl Quota {
@@ -103,7 +111,9 @@ impl Quota {
             return Err(QuotaError::LogTooLong { limit });
         }
         let window_micros = limit.unit.millis() * limit.n * 1_000;
-        Ok(Self { limit, algorithm, capacity: limit.burst.unwrap_or(limit.amount), window_micros })
+        let amount = limit.amount.max(1);
+        let token = Token { micros: window_micros / amount, parts: window_micros % amount };
+        Ok(Self { limit, algorithm, capacity: limit.burst.unwrap_or(limit.amount), window_micros, token })
     }
 
     /// The limit as it was written.
@@ -134,6 +144,11 @@ impl Quota {
     /// The window in microseconds, as the algorithms count.
     pub(crate) const fn window_micros(&self) -> u64 {
         self.window_micros
+    }
+
+    /// How long one token takes to refill.
+    pub(crate) const fn token(&self) -> Token {
+        self.token
     }
 }
 

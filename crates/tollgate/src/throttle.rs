@@ -158,6 +158,22 @@ impl Throttle {
         }
     }
 
+    /// Takes the cost of one action if it fits, and tells no more than that: the cheapest way to ask, for callers that keep
+    /// their keys.
+    ///
+    /// ```
+    /// use tollgate::{algorithm::Verdict, key::Key, throttle::Throttle};
+    ///
+    /// let packets = Throttle::new("1/minute")?;
+    /// let sender = Key::from("ann");
+    /// assert_eq!(packets.take(&sender), Verdict::Allow);
+    /// assert_eq!(packets.take(&sender), Verdict::Deny);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take(&self, key: &Key) -> Verdict {
+        self.store.take_one_now(&self.charge(key, self.cost))
+    }
+
     /// Tells what [`check`](Self::check) would answer, and takes nothing.
     ///
     /// # Errors

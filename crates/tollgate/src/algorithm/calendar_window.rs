@@ -3,7 +3,7 @@
 //! Milliseconds to days are multiples of the window since the Unix epoch; weeks start on Monday (multiples count from
 //! 1970-01-05); `n` months start where the month index (year · 12 + month − 1) is a multiple of `n`, years likewise.
 
-use super::{Outcome, fixed_window};
+use super::{Verdict, fixed_window};
 use crate::quota::{Limit, Quota, Unit};
 
 const DAY: u64 = 86_400_000_000;
@@ -15,7 +15,7 @@ pub(super) fn charge(
     quota: &Quota,
     cost: u64,
     now: u64,
-) -> (Option<fixed_window::State>, Outcome) {
+) -> (Option<fixed_window::State>, Verdict) {
     fixed_window::charge_until(state, quota, cost, now, || window_end(quota.limit(), now))
 }
 

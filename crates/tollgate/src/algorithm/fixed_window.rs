@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, packed};
+use super::{Numbers, Outcome, Status, Verdict, packed};
 use crate::quota::Quota;
 
 /// An open window: when it ends, and how many units were used of it. Never 0.
@@ -15,7 +15,7 @@ pub struct State {
     used: u64,
 }
 
-pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
+pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Verdict) {
     charge_until(state, quota, cost, now, || now.saturating_add(quota.window_micros()))
 }
 
@@ -26,19 +26,24 @@ pub(super) fn charge_until(
     cost: u64,
     now: u64,
     end: impl FnOnce() -> u64,
-) -> (Option<State>, Outcome) {
+) -> (Option<State>, Verdict) {
     let open = still_open(state, now);
     if cost == 0 {
-        return (open, Outcome::allow(status(open, quota, now)));
+        return (open, Verdict::Allow);
     }
     let used = open.map_or(0, |open| open.used).saturating_add(cost);
     if used > quota.amount() {
-        // One that fits into an empty window does so once this one has ended.
-        let retry_after = open.filter(|_| cost <= quota.amount()).map(|open| left(open, now));
-        return (open, Outcome::deny(status(open, quota, now), retry_after));
+        return (open, Verdict::Deny);
     }
-    let charged = Some(State { end: open.map_or_else(end, |open| open.end), used });
-    (charged, Outcome::allow(status(charged, quota, now)))
+    (Some(State { end: open.map_or_else(end, |open| open.end), used }), Verdict::Allow)
+}
+
+/// What a charge gets that has left the window like this.
+pub(super) fn outcome(open: Option<State>, verdict: Verdict, quota: &Quota, cost: u64, now: u64) -> Outcome {
+    Outcome::new(verdict, status(open, quota, now), || {
+        // One that fits into an empty window does so once this one has ended.
+        open.filter(|_| cost <= quota.amount()).map(|open| left(open, now))
+    })
 }
 
 pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {

@@ -3,7 +3,7 @@
 //! What fits is narrow: amounts up to 2³⁰ − 1 units (2¹⁵ − 1 for a sliding window, which has two counts), windows and
 //! refills up to 2⁵⁰ µs, which are 35 years. A log never is.
 
-use super::{Outcome, State, calendar_window, fixed_window, sliding_window, token_bucket};
+use super::{State, Told, calendar_window, fixed_window, sliding_window, token_bucket};
 use crate::quota::{Algorithm, Quota};
 
 /// Bits of a packed state.
@@ -36,27 +36,31 @@ pub(crate) fn is_narrow(quota: &Quota) -> bool {
 ///
 /// Inlined, with what it calls and what calls it: an outcome is large, and handing it on through memory costs as much as the step.
 #[inline(always)]
-pub(crate) fn charge(bits: u128, by: &Quota, quota: &Quota, cost: u64, now: u64, origin: u64) -> (u128, Outcome) {
+pub(crate) fn charge<T: Told>(bits: u128, by: &Quota, quota: &Quota, cost: u64, now: u64, origin: u64) -> (u128, T) {
     match quota.algorithm() {
         Algorithm::FixedWindow => {
             let state = fixed_window::State::unpack(bits, origin);
-            let (state, outcome) = fixed_window::charge(state, quota, cost, now);
-            (state.map_or(0, |state| state.pack(origin)), outcome)
+            let (state, verdict) = fixed_window::charge(state, quota, cost, now);
+            let told = T::new(verdict, state, quota, cost, now, fixed_window::outcome);
+            (state.map_or(0, |state| state.pack(origin)), told)
         }
         Algorithm::CalendarWindow => {
             let state = fixed_window::State::unpack(bits, origin);
-            let (state, outcome) = calendar_window::charge(state, quota, cost, now);
-            (state.map_or(0, |state| state.pack(origin)), outcome)
+            let (state, verdict) = calendar_window::charge(state, quota, cost, now);
+            let told = T::new(verdict, state, quota, cost, now, fixed_window::outcome);
+            (state.map_or(0, |state| state.pack(origin)), told)
         }
         Algorithm::SlidingWindow => {
             let state = sliding_window::State::unpack(bits, origin);
-            let (state, outcome) = sliding_window::charge(state, quota, cost, now);
-            (state.map_or(0, |state| state.pack(origin)), outcome)
+            let (state, verdict) = sliding_window::charge(state, quota, cost, now);
+            let told = T::new(verdict, state, quota, cost, now, sliding_window::outcome);
+            (state.map_or(0, |state| state.pack(origin)), told)
         }
         Algorithm::TokenBucket => {
             let state = token_bucket::State::unpack(bits, origin, by.amount());
-            let (state, outcome) = token_bucket::charge(state, quota, cost, now);
-            (state.map_or(0, |state| state.pack(origin)), outcome)
+            let (state, verdict) = token_bucket::charge(state, quota, cost, now);
+            let told = T::new(verdict, state, quota, cost, now, token_bucket::outcome);
+            (state.map_or(0, |state| state.pack(origin)), told)
         }
         Algorithm::SlidingLog => unreachable!("a log is never packed"),
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, packed};
+use super::{Numbers, Outcome, Status, Verdict, packed};
 use crate::quota::Quota;
 
 /// The current window's start, and the units charged in the window before it and in it. Never 0 and 0.
@@ -16,21 +16,30 @@ pub struct State {
     current: u64,
 }
 
-pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
+pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Verdict) {
     let (amount, window) = (quota.amount(), quota.window_micros());
     let open = advance(state, window, now);
     if cost == 0 {
-        return (open, Outcome::allow(status(open, quota, now)));
+        return (open, Verdict::Allow);
     }
     let estimate = open.map_or(0, |open| open.estimate(window, now));
     if estimate.saturating_add(cost) > amount {
-        let until_it_fits = |open: State| open.until_at_most(amount - cost, window, now);
-        let retry_after = open.filter(|_| cost <= amount).map(until_it_fits);
-        return (open, Outcome::deny(status(open, quota, now), retry_after));
+        return (open, Verdict::Deny);
     }
     let mut charged = open.unwrap_or(State { start: now, previous: 0, current: 0 });
     charged.current += cost;
-    (Some(charged), Outcome::allow(status(Some(charged), quota, now)))
+    (Some(charged), Verdict::Allow)
+}
+
+/// What a charge gets that has left the windows like this.
+pub(super) fn outcome(open: Option<State>, verdict: Verdict, quota: &Quota, cost: u64, now: u64) -> Outcome {
+    Outcome::new(verdict, status(open, quota, now), || {
+        let until_it_fits = |open: State| {
+            let most_before = quota.amount().checked_sub(cost)?;
+            Some(open.until_at_most(most_before, quota.window_micros(), now))
+        };
+        open.and_then(until_it_fits)
+    })
 }
 
 pub(super) fn give_back(state: State, quota: &Quota, cost: u64, at: u64, now: u64) -> Option<State> {

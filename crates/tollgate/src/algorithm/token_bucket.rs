@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, packed};
-use crate::quota::Quota;
+use super::{Numbers, Outcome, Status, Verdict, packed};
+use crate::quota::{Quota, Token};
 
 /// When the bucket will be full: at `full_at` and `parts` / `amount` of a microsecond, refilled by `amount` units each
 /// microsecond, which is the amount of whoever took last.
@@ -20,22 +20,32 @@ pub struct State {
 }
 
 #[inline(always)]
-pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Outcome) {
+pub(super) fn charge(state: Option<State>, quota: &Quota, cost: u64, now: u64) -> (Option<State>, Verdict) {
     let bucket = Bucket::of(quota);
     let open = still_filling(state, now);
-    let missing = open.map_or(0, |open| open.missing(now));
     if cost == 0 {
-        return (open, Outcome::allow(bucket.status(open, missing, now)));
+        return (open, Verdict::Allow);
     }
-    let wanted = bucket.units(cost);
-    if missing + wanted > bucket.capacity {
-        let until_it_fits = |open: State| open.until_missing(bucket.capacity - wanted, missing);
-        let retry_after = open.filter(|_| wanted <= bucket.capacity).map(until_it_fits);
-        return (open, Outcome::deny(bucket.status(open, missing, now), retry_after));
+    let missing = open.map_or(0, |open| open.missing(now)) + bucket.units(cost);
+    if missing > bucket.capacity {
+        return (open, Verdict::Deny);
     }
-    let missing = missing + wanted;
-    let charged = bucket.missing(missing, now);
-    (charged, Outcome::allow(bucket.status(charged, missing, now)))
+    match open.unwrap_or(State { full_at: now, parts: 0, amount: bucket.amount }) {
+        // What most charges come to: the same as below, without a division.
+        open if open.amount == bucket.amount => (Some(open.without(cost, quota)), Verdict::Allow),
+        _ => (bucket.missing(missing, now), Verdict::Allow),
+    }
+}
+
+/// What a charge gets that has left the bucket like this.
+#[inline(always)]
+pub(super) fn outcome(open: Option<State>, verdict: Verdict, quota: &Quota, cost: u64, now: u64) -> Outcome {
+    let bucket = Bucket::of(quota);
+    let missing = open.map_or(0, |open| open.missing(now));
+    Outcome::new(verdict, bucket.status(open, missing, now), || {
+        let most_before = bucket.capacity.checked_sub(bucket.units(cost))?;
+        open.map(|open| open.until_missing(most_before, missing))
+    })
 }
 
 /// Gives back what of the charge cannot have been refilled since, as if the bucket had refilled nothing else. What others
@@ -103,6 +113,15 @@ impl State {
         u128::from(self.full_at - now) * u128::from(self.amount) + u128::from(self.parts)
     }
 
+    /// The same bucket with so many more tokens taken, of a quota that refills by the same amount.
+    #[inline(always)]
+    fn without(&self, tokens: u64, quota: &Quota) -> Self {
+        let Token { micros, parts } = quota.token();
+        let (more, parts) = divide(product(tokens, parts) + u128::from(self.parts), self.amount);
+        let micros = tokens.saturating_mul(micros).saturating_add(more);
+        Self { full_at: self.full_at.saturating_add(micros), parts, amount: self.amount }
+    }
+
     /// Time until no more than `target` units are missing of which `missing` are now.
     #[inline(always)]
     fn until_missing(&self, target: u128, missing: u128) -> Duration {
@@ -125,23 +144,28 @@ struct Bucket {
     limit: u64,
     /// Units in it.
     capacity: u128,
+    /// At least 1: nothing fits into one of amount 0, so none is ever made.
     amount: u64,
 }
 
 impl Bucket {
     fn of(quota: &Quota) -> Self {
         let window = quota.window_micros();
-        Self { window, limit: quota.capacity(), capacity: product(quota.capacity(), window), amount: quota.amount() }
+        Self {
+            window,
+            limit: quota.capacity(),
+            capacity: product(quota.capacity(), window),
+            amount: quota.amount().max(1),
+        }
     }
 
     fn units(&self, tokens: u64) -> u128 {
         product(tokens, self.window)
     }
 
-    /// A bucket of this quota with so much missing. Nothing fits into one of amount 0, so none is ever made.
-    #[inline(always)]
+    /// A bucket of this quota with so much missing.
     fn missing(&self, missing: u128, now: u64) -> Option<State> {
-        State { full_at: now, parts: 0, amount: self.amount.max(1) }.with_missing(missing, now)
+        State { full_at: now, parts: 0, amount: self.amount }.with_missing(missing, now)
     }
 
     /// How a bucket stands in which so much is missing.
@@ -171,6 +195,7 @@ fn product(a: u64, b: u64) -> u128 {
 #[inline(always)]
 fn divide(a: u128, b: u64) -> (u64, u64) {
     match u64::try_from(a) {
+        Ok(a) if a < b => (0, a),
         Ok(a) => (a / b, a % b),
         Err(_) => divide_wide(a, b),
     }

@@ -157,18 +157,54 @@ impl MemoryStore {
     pub fn take_now(&self, charges: &[Charge<'_>]) -> Taken {
         // What most requests come to, without room for several counters.
         if let [charge] = charges
-            && let Some((id, quota)) = charge.quotas.only()
-            && let Seat::Table(counter) = self.seat(charge, id, quota)
+            && let Some(counter) = self.only_counter(charge)
         {
             let at = self.clock.now();
-            if let Some(outcome) = self.counters.take_settled(&counter, charge.cost, at) {
-                return Taken::of_one(at, outcome);
-            }
-            if let Some(outcome) = self.counters.take_alone(&counter, charge.cost, at) {
+            if let Some(outcome) = self.counters.take(&counter, charge.cost, at) {
                 return Taken::of_one(at, outcome);
             }
         }
         self.take_together(charges, &self.asked(charges), None)
+    }
+
+    /// Takes the charge of a request that places no other, and tells no more than whether it fitted: what
+    /// [`take_now`](Self::take_now) does, for two thirds of the price, since nobody works out how the counter stands. All
+    /// that `mode` would change is who is denied, so here it says nothing.
+    ///
+    /// ```
+    /// use tollgate::{algorithm::Verdict, clock::Clock, key::Key, policy::{Mode, Quotas}, store::{Charge, memory::MemoryStore}};
+    ///
+    /// let store = MemoryStore::new(100_000, Clock::system());
+    /// let quotas = Quotas::new("api", &"1/minute".parse()?, None)?;
+    /// let key = Key::of(["ann"]);
+    /// let charge = Charge { rule: "api", mode: Mode::Enforce, key: &key, quotas: &quotas, cost: 1 };
+    /// assert_eq!(store.take_one_now(&charge), Verdict::Allow);
+    /// assert_eq!(store.take_one_now(&charge), Verdict::Deny);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_one_now(&self, charge: &Charge<'_>) -> Verdict {
+        let taken = self.only_counter(charge).and_then(|counter| {
+            let at = self.clock.now();
+            self.counters.take(&counter, charge.cost, at)
+        });
+        taken.unwrap_or_else(|| self.take_several(charge))
+    }
+
+    #[inline(never)]
+    fn take_several(&self, charge: &Charge<'_>) -> Verdict {
+        let charges = std::slice::from_ref(charge);
+        let taken = self.take_together(charges, &self.asked(charges), None);
+        match taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow) {
+            true => Verdict::Allow,
+            false => Verdict::Deny,
+        }
+    }
+
+    /// The counter of a charge of one quota, whose memory is on its way. None: it has several, or is not in the table.
+    #[inline(always)]
+    fn only_counter<'a>(&'a self, charge: &Charge<'a>) -> Option<Counter<'a>> {
+        let (id, quota) = charge.quotas.only()?;
+        if let Seat::Table(counter) = self.seat(charge, id, quota) { Some(counter) } else { None }
     }
 
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
@@ -198,7 +234,7 @@ impl MemoryStore {
                 let (asked, others) = rest.split_at(charges.iter().map(|charge| charge.quotas.len()).sum());
                 rest = others;
                 let outcome = match asked {
-                    [Ask { seat: Seat::Table(counter), cost, .. }] => self.counters.take_settled(counter, *cost, at),
+                    [Ask { seat: Seat::Table(counter), cost, .. }] => self.counters.take(counter, *cost, at),
                     _ => None,
                 };
                 match outcome {
@@ -207,11 +243,40 @@ impl MemoryStore {
                         taken.push(Taken::new(at, Outcomes::new()));
                         taken.last_mut().into_iter().for_each(|taken| taken.outcomes.push(outcome));
                     }
-                    None => taken.push(self.take_asked(charges, asked, at)),
+                    None => taken.push(self.take_together(charges, asked, Some(at))),
                 }
             }
         }
         taken
+    }
+
+    /// Takes the charges of many requests that place one each, every one by itself: adds the verdict of each to `verdicts`.
+    /// What [`take_one_now`](Self::take_one_now) does for each in turn, while the memory of the next is on its way.
+    ///
+    /// ```
+    /// use tollgate::{algorithm::Verdict, clock::Clock, key::Key, policy::{Mode, Quotas}, store::{Charge, memory::MemoryStore}};
+    ///
+    /// let store = MemoryStore::new(100_000, Clock::system());
+    /// let quotas = Quotas::new("api", &"1/minute".parse()?, None)?;
+    /// let keys = ["ann", "bob", "ann"].map(|name| Key::of([name]));
+    /// let charges = keys.each_ref().map(|key| Charge { rule: "api", mode: Mode::Enforce, key, quotas: &quotas, cost: 1 });
+    /// let mut verdicts = Vec::new();
+    /// store.take_each_now(&charges, &mut verdicts);
+    /// assert_eq!(verdicts, [Verdict::Allow, Verdict::Allow, Verdict::Deny]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_each_now(&self, charges: &[Charge<'_>], verdicts: &mut Vec<Verdict>) {
+        for charges in charges.chunks(AT_ONCE) {
+            let mut counters = [None; AT_ONCE];
+            for (counter, charge) in counters.iter_mut().zip(charges) {
+                *counter = self.only_counter(charge);
+            }
+            let at = self.clock.now();
+            verdicts.extend(charges.iter().zip(counters).map(|(charge, counter)| {
+                let taken = counter.and_then(|counter| self.counters.take(&counter, charge.cost, at));
+                taken.unwrap_or_else(|| self.take_several(charge))
+            }));
+        }
     }
 
     /// Tells what [`take_now`](Self::take_now) would answer, and takes nothing.
@@ -280,16 +345,6 @@ impl MemoryStore {
     }
 
     #[inline(never)]
-    fn take_asked(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Timestamp) -> Taken {
-        if let [Ask { seat: Seat::Table(counter), cost, .. }] = asked
-            && let Some(outcome) = self.counters.take_alone(counter, *cost, at)
-        {
-            return Taken::of_one(at, outcome);
-        }
-        self.take_together(charges, asked, Some(at))
-    }
-
-    #[inline(never)]
     fn take_together(&self, charges: &[Charge<'_>], asked: &[Ask<'_>], at: Option<Timestamp>) -> Taken {
         let mut wide = self.lock(asked);
         let at = at.unwrap_or_else(|| self.clock.now());
@@ -334,7 +389,7 @@ impl MemoryStore {
         let mut done: SmallVec<[(&Counter<'_>, Done<'a>, u64); 4]> = SmallVec::new();
         for ((asked, step), _) in asked.iter().zip(steps).zip(taken).filter(|(_, taken)| **taken) {
             let Seat::Table(counter) = &asked.seat else { continue };
-            let Some(what) = self.counters.take(counter, *step, asked.cost, at) else {
+            let Some(what) = self.counters.make(counter, *step, asked.cost, at) else {
                 done.into_iter().for_each(|(counter, what, cost)| self.counters.take_back(counter, what, cost, at));
                 return false;
             };

@@ -226,6 +226,39 @@ fn a_batch_answers_as_one_after_the_other_would() {
 }
 
 #[test]
+fn a_verdict_alone_is_the_one_of_the_whole_answer() {
+    let check = |limits: &str, algorithm| {
+        let [told, one, each] = [(); 3].map(|()| Flooded::new(100, limits, algorithm));
+        let keys: Vec<Key> = (0..20).map(|n| Key::of([n.to_string()])).collect();
+        let mut verdicts = Vec::new();
+        for round in 0..20 {
+            // Costs that fit, that do not, and none at all, in batches of another length each time.
+            let charge = |n: usize| Charge {
+                rule: "api",
+                mode: if n.is_multiple_of(7) { Mode::Shadow } else { Mode::Enforce },
+                key: &keys[n * n % 20],
+                quotas: &told.quotas,
+                cost: (n + round) as u64 % 4,
+            };
+            let charges: Vec<_> = (0..30 + round).map(charge).collect();
+            verdicts.clear();
+            each.store.take_each_now(&charges, &mut verdicts);
+            for (charge, verdict) in charges.iter().zip(&verdicts) {
+                let outcomes = told.store.take_now(&[*charge]).outcomes;
+                let denied = outcomes.iter().any(|outcome| outcome.verdict == Verdict::Deny);
+                let expected = if denied { Verdict::Deny } else { Verdict::Allow };
+                assert_eq!((*verdict, one.store.take_one_now(charge)), (expected, expected), "{limits} {algorithm}");
+            }
+            [&told, &one, &each].iter().for_each(|flooded| flooded.clock.advance(Duration::from_secs(427)));
+        }
+    };
+    for algorithm in Algorithm::ALL {
+        check("7/hour", algorithm);
+        check("3/hour; 11/day", algorithm);
+    }
+}
+
+#[test]
 fn what_counts_no_more_makes_room_before_anything_is_given_up() {
     let flooded = Flooded::new(1_000, "5/minute", Algorithm::FixedWindow);
     for round in 0..10 {

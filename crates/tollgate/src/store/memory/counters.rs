@@ -14,7 +14,7 @@ use super::{
     word::{Kind, Word},
 };
 use crate::{
-    algorithm::{self, Outcome, State, Verdict},
+    algorithm::{self, Outcome, State, Told, Verdict},
     clock::Timestamp,
     policy::CounterId,
     quota::Quota,
@@ -54,8 +54,19 @@ pub(super) enum Step<'a> {
     Nothing,
     /// It changes this word.
     Change { slot: Slot<'a>, old: Word, new: Word },
-    /// It brings a new counter, which owed `old` before; somebody may have reserved a slot for it.
-    Bring { reserved: Option<(Slot<'a>, Word)>, old: Word, new: Word },
+    /// It brings a new counter, which owed `old` before.
+    Bring { to: Bring<'a>, old: Word, new: Word },
+}
+
+/// Where a new counter is brought to.
+#[derive(Clone, Copy)]
+pub(super) enum Bring<'a> {
+    /// Somebody has reserved this slot for it.
+    Reserved(Slot<'a>, Word),
+    /// This slot was never used.
+    Empty(Slot<'a>, Word),
+    /// Somebody has to make room.
+    Full,
 }
 
 /// What a charge did.
@@ -112,23 +123,31 @@ impl Counters {
         Some(Counter { registered: self.registry.number(id, quota)?, place })
     }
 
-    /// Takes a charge, or says why not, of a request that places no other: what nearly all decisions come to. None: its key is
-    /// not where nearly all are, or somebody else was faster.
+    /// Takes a charge, or says why not, of a request that places no other. None: somebody else was faster.
     #[inline(always)]
-    pub(super) fn take_settled(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Outcome> {
+    pub(super) fn take<T: Told>(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<T> {
+        match self.take_settled(counter, cost, now) {
+            None => self.take_anywhere(counter, cost, now),
+            told => told,
+        }
+    }
+
+    /// What nearly all decisions come to. None: its key is not where nearly all are, or somebody else was faster.
+    #[inline(always)]
+    fn take_settled<T: Told>(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<T> {
         let Counter { place, registered } = counter;
         let (slot, old) = self.table.seek_settled(place)?;
-        let (state, outcome) = self.registry.charged(old, registered, cost, now);
-        let changes = outcome.verdict == Verdict::Allow && cost > 0;
+        let (state, told) = self.registry.charged::<T>(old, registered, cost, now);
+        let changes = told.verdict() == Verdict::Allow && cost > 0;
         let new = Word::settled(place.tag, registered.number, state);
-        (!changes || slot.swap(old, new)).then_some(outcome)
+        (!changes || slot.swap(old, new)).then_some(told)
     }
 
     /// The same wherever its key is, and if it is new. None: somebody else was faster.
     #[inline(never)]
-    pub(super) fn take_alone(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<Outcome> {
-        let (outcome, step) = self.look_at(self.table.seek(&counter.place), counter, cost, now);
-        self.take(counter, step, cost, now).map(|_| outcome)
+    fn take_anywhere<T: Told>(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Option<T> {
+        let (told, step) = self.look_at(self.table.seek(&counter.place), counter, cost, now);
+        self.make(counter, step, cost, now).map(|_| told)
     }
 
     /// What a charge would get, and do.
@@ -138,28 +157,35 @@ impl Counters {
     }
 
     #[inline(always)]
-    fn look_at<'a>(&self, sought: Sought<'a>, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'a>) {
+    fn look_at<'a, T: Told>(
+        &self,
+        sought: Sought<'a>,
+        counter: &Counter<'_>,
+        cost: u64,
+        now: Timestamp,
+    ) -> (T, Step<'a>) {
         let Counter { place, registered } = counter;
         let old = match sought {
             Sought::Settled(_, word) => word,
             // Who is about to settle it has charged nobody yet.
-            Sought::Reserved(..) | Sought::Absent => self.registry.inherited(registered, place.tag, now),
+            Sought::Reserved(..) | Sought::Absent(_) => self.registry.inherited(registered, place.tag, now),
         };
-        let (state, outcome) = self.registry.charged(old, registered, cost, now);
-        if outcome.verdict == Verdict::Deny || cost == 0 {
-            return (outcome, Step::Nothing);
+        let (state, told) = self.registry.charged::<T>(old, registered, cost, now);
+        if told.verdict() == Verdict::Deny || cost == 0 {
+            return (told, Step::Nothing);
         }
         let new = Word::settled(place.tag, registered.number, state);
         let step = match sought {
             Sought::Settled(slot, _) => Step::Change { slot, old, new },
-            Sought::Reserved(slot, word) => Step::Bring { reserved: Some((slot, word)), old, new },
-            Sought::Absent => Step::Bring { reserved: None, old, new },
+            Sought::Reserved(slot, word) => Step::Bring { to: Bring::Reserved(slot, word), old, new },
+            Sought::Absent(Some((slot, word))) => Step::Bring { to: Bring::Empty(slot, word), old, new },
+            Sought::Absent(None) => Step::Bring { to: Bring::Full, old, new },
         };
-        (outcome, step)
+        (told, step)
     }
 
     /// Does what a charge would do. None: somebody else was faster, and it must be looked at again.
-    pub(super) fn take<'a>(
+    pub(super) fn make<'a>(
         &'a self,
         counter: &Counter<'a>,
         step: Step<'a>,
@@ -169,8 +195,8 @@ impl Counters {
         match step {
             Step::Nothing => Some(Done::Nothing),
             Step::Change { slot, old, new } => slot.swap(old, new).then_some(Done::Changed { slot, old, new }),
-            Step::Bring { reserved, old, new } => {
-                let (slot, reservation) = match reserved.map_or_else(|| self.reserve(counter, cost, now), Ok) {
+            Step::Bring { to, old, new } => {
+                let (slot, reservation) = match self.reserve(counter, to, cost, now) {
                     Ok(reserved) => reserved,
                     Err(NoSlot::Beaten) => return None,
                     Err(NoSlot::Full) => return self.overflow(counter, cost, now),
@@ -220,7 +246,7 @@ impl Counters {
     /// Charges who found no room in his cell. None: it does not fit there any more, or his key is being brought to a slot.
     fn overflow<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> Option<Done<'a>> {
         let charged = self.registry.charge(counter.registered, counter.place.tag, cost, now)?;
-        let is_elsewhere = !matches!(self.table.seek(&counter.place), Sought::Absent);
+        let is_elsewhere = !matches!(self.table.seek(&counter.place), Sought::Absent(_));
         if is_elsewhere || !charged.is_followed_by_no_keep() {
             charged.take_back();
             return None;
@@ -230,7 +256,27 @@ impl Counters {
     }
 
     /// Reserves a slot for a newcomer, and keeps the debt of whoever had it.
-    fn reserve(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Result<(Slot<'_>, Word), NoSlot> {
+    fn reserve<'a>(
+        &'a self,
+        counter: &Counter<'_>,
+        to: Bring<'a>,
+        cost: u64,
+        now: Timestamp,
+    ) -> Result<(Slot<'a>, Word), NoSlot> {
+        let place = &counter.place;
+        match to {
+            Bring::Reserved(slot, reservation) => Ok((slot, reservation)),
+            Bring::Empty(slot, found) => {
+                let reservation = Table::reserve(place, slot, found).ok_or(NoSlot::Beaten)?;
+                self.tally(place).in_use.fetch_add(1, Ordering::Relaxed);
+                Ok((slot, reservation))
+            }
+            Bring::Full => self.make_room(counter, cost, now),
+        }
+    }
+
+    #[inline(never)]
+    fn make_room(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Result<(Slot<'_>, Word), NoSlot> {
         let Counter { place, registered } = counter;
         let own = Debt::of_first(&registered.quota, cost);
         let (slot, found) = match self.table.room(place, |word| self.owes(word, own, now)) {

@@ -10,7 +10,7 @@ use super::{
     word::{QUOTA_BITS, Word},
 };
 use crate::{
-    algorithm::{Outcome, State, packed},
+    algorithm::{State, Told, packed},
     clock::Timestamp,
     policy::CounterId,
     quota::Quota,
@@ -43,8 +43,8 @@ pub(super) struct Registered {
 
 impl Registered {
     fn is(&self, id: CounterId, quota: &Quota) -> bool {
-        // Of the quota what all else follows from.
-        self.id == id && self.quota.limit() == quota.limit() && self.quota.algorithm() == quota.algorithm()
+        // The identity tells the algorithm and the window, so these are what all else follows from.
+        self.id == id && self.quota.amount() == quota.amount() && self.quota.capacity() == quota.capacity()
     }
 }
 
@@ -103,7 +103,7 @@ impl Registry {
 
     /// What a charge of this quota makes of the state in a word, and gets.
     #[inline(always)]
-    pub(super) fn charged(&self, word: Word, by: &Registered, cost: u64, now: Timestamp) -> (u128, Outcome) {
+    pub(super) fn charged<T: Told>(&self, word: Word, by: &Registered, cost: u64, now: Timestamp) -> (u128, T) {
         // Who charged it last, by the amount that it refills with.
         let last = if word.quota() == by.number { Some(by) } else { self.of(word) };
         let (last, origin) = (&last.unwrap_or(by).quota, self.origin.as_micros());

@@ -58,7 +58,9 @@ pub(super) enum Sought<'a> {
     Settled(Slot<'a>, Word),
     /// Some thread is about to settle it.
     Reserved(Slot<'a>, Word),
-    Absent,
+    /// It is nowhere. In its usual buckets there is this slot that was never used; of both, in the one that has more of them:
+    /// that leaves both choices to those who come later.
+    Absent(Option<(Slot<'a>, Word)>),
 }
 
 /// What the counter in a slot owes.
@@ -186,7 +188,8 @@ impl Table {
     #[inline(never)]
     pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
-        let settled = self.each(place, |_, slot, word| {
+        let mut empty = [Found::default(); 3];
+        let settled = self.each(place, |choice, slot, word| {
             if word.is_of(place.tag) {
                 if word.kind() == Kind::Settled {
                     return ControlFlow::Break((slot, word));
@@ -194,13 +197,15 @@ impl Table {
                 if reserved.is_none_or(|(first, _)| slot.rank < first.rank) {
                     reserved = Some((slot, word));
                 }
+            } else if word.kind() == Kind::Empty {
+                empty[choice].count(slot, word);
             }
             ControlFlow::Continue(())
         });
         match (settled, reserved) {
             (ControlFlow::Break((slot, word)), _) => Sought::Settled(slot, word),
             (ControlFlow::Continue(()), Some((slot, word))) => Sought::Reserved(slot, word),
-            (ControlFlow::Continue(()), None) => Sought::Absent,
+            (ControlFlow::Continue(()), None) => Sought::Absent(empty[0].or_more(empty[1])),
         }
     }
 
@@ -230,51 +235,27 @@ impl Table {
         slot.swap(reservation, word)
     }
 
-    /// Room for a newcomer, by what `owes` says of each counter: a slot never used, else one that owes nothing, else the one
-    /// that owes least.
-    ///
-    /// Of the two usual buckets it is in the one with more such slots: that leaves both choices to those who come later.
-    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Room<'_> {
-        let mut empty = [Found::default(); 3];
-        let unknown = self.each(place, |choice, slot, word| {
-            if word.is_of(place.tag) {
-                return ControlFlow::Break(());
-            }
-            if word.kind() == Kind::Empty {
-                empty[choice].count(slot, word);
-            }
-            ControlFlow::Continue(())
-        });
-        if unknown.is_break() {
-            return Room::Known;
-        }
-        let [one, two, other] = empty;
-        match one.or_more(two) {
-            Some((slot, word)) => Room::In(slot, word),
-            None => self.room_of_another(place, other.first, owes),
-        }
-    }
-
-    /// Room where both usual buckets are full; `empty` is a slot of the third one.
+    /// Room for a newcomer where every slot of his usual buckets has been used, by what `owes` says of each counter: one there
+    /// that owes nothing, else any of the third bucket, else the one that owes least.
     #[inline(never)]
-    fn room_of_another<'a, O: Ord>(
-        &'a self,
-        place: &Place,
-        empty: Option<(Slot<'a>, Word)>,
-        owes: impl Fn(Word) -> Owes<O>,
-    ) -> Room<'a> {
+    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Room<'_> {
+        let mut empty = None;
         let mut as_new = [Found::default(); 3];
         let mut least: Option<(O, Slot<'_>, Word)> = None;
         let unknown = self.each(place, |choice, slot, word| {
             if word.is_of(place.tag) {
                 return ControlFlow::Break(());
             }
+            if word.kind() == Kind::Empty {
+                empty = empty.or(Some((slot, word)));
+                return ControlFlow::Continue(());
+            }
             match owes(word) {
-                Owes::Nothing if word.kind() != Kind::Empty => as_new[choice].count(slot, word),
+                Owes::Nothing => as_new[choice].count(slot, word),
                 Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
                     least = Some((debt, slot, word));
                 }
-                Owes::Nothing | Owes::Something(_) | Owes::TooMuch => {}
+                Owes::Something(_) | Owes::TooMuch => {}
             }
             ControlFlow::Continue(())
         });
@@ -319,11 +300,16 @@ impl Table {
     }
 }
 
+#[inline(always)]
+fn load(slot: &AtomicU128) -> Word {
+    interleave();
+    // Looking again after a reservation must not come before it: both are in the one order of all threads.
+    Word(slot.load(Ordering::SeqCst))
+}
+
 impl Slot<'_> {
     fn load(self) -> Word {
-        interleave();
-        // Looking again after a reservation must not come before it: both are in the one order of all threads.
-        Word(self.word.load(Ordering::SeqCst))
+        load(self.word)
     }
 
     pub(super) fn swap(self, old: Word, new: Word) -> bool {

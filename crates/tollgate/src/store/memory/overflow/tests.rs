@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    algorithm::Outcome,
     policy::{CounterId, Quotas},
     quota::{Algorithm, Quota},
     testing::dice::Dice,
@@ -49,7 +50,7 @@ fn taking_a_charge_back_takes_nothing_of_another() {
         let now = Timestamp::from_micros(START);
         let remaining = |tag| {
             let inherited = registry.inherited(quotas[0], tag, now);
-            registry.charged(inherited, quotas[0], 0, now).1.status.remaining
+            registry.charged::<Outcome>(inherited, quotas[0], 0, now).1.status.remaining
         };
         registry.charge(quotas[0], TAG, 1, now).expect("it fits").take_back();
         assert_eq!(remaining(TAG), 10);
@@ -94,8 +95,8 @@ fn a_cell_owes_at_least_what_each_of_its_keys_does() {
                     let cost = if dice.once_in(10) { 1 + dice.span_below(key.by.quota.amount()) } else { 1 };
                     let own = Word::settled(TAG, key.by.number, registry.pack(key.state.as_ref()));
                     let word = if key.has_slot { own } else { registry.inherited(key.by, TAG, at) };
-                    let (state, outcome) = registry.charged(word, key.by, cost, at);
-                    if outcome.verdict == Verdict::Allow {
+                    let (state, verdict) = registry.charged::<Verdict>(word, key.by, cost, at);
+                    if verdict == Verdict::Allow {
                         key.state = registry.state(Word::settled(TAG, key.by.number, state));
                         key.has_slot |= dice.once_in(2);
                         if !key.has_slot {
@@ -106,7 +107,7 @@ fn a_cell_owes_at_least_what_each_of_its_keys_does() {
                 }
                 for key in keys.iter().filter(|key| !key.has_slot) {
                     let inherited = registry.inherited(key.by, TAG, at);
-                    let cell = registry.charged(inherited, key.by, 0, at).1.status;
+                    let cell = registry.charged::<Outcome>(inherited, key.by, 0, at).1.status;
                     let truth = algorithm::look(key.state.as_ref(), &key.by.quota, 0, at).status;
                     assert!(cell.remaining <= truth.remaining, "{cell:?} {truth:?}");
                     assert!(cell.reset_after >= truth.reset_after, "{cell:?} {truth:?}");
@@ -129,7 +130,7 @@ fn what_was_kept_counts_no_longer_than_it_did() {
         let at = now + algorithm::look(Some(&slow), &quotas[1].quota, 0, now).status.reset_after;
         for by in quotas {
             let inherited = registry.inherited(by, TAG, at);
-            assert_eq!(registry.charged(inherited, by, 0, at).1.status.remaining, by.quota.amount());
+            assert_eq!(registry.charged::<Outcome>(inherited, by, 0, at).1.status.remaining, by.quota.amount());
         }
     });
 }
