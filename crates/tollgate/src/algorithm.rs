@@ -66,6 +66,13 @@ impl Outcome {
         Self { verdict: Verdict::Deny, status, retry_after }
     }
 
+    /// One of which nothing but the verdict is asked.
+    #[inline(always)]
+    fn untold(verdict: Verdict) -> Self {
+        let status = Status { limit: 0, remaining: 0, refill_after: None, reset_after: Duration::ZERO };
+        Self { verdict, status, retry_after: None }
+    }
+
     #[inline(always)]
     fn new(verdict: Verdict, status: Status, retry_after: impl FnOnce() -> Option<Duration>) -> Self {
         match verdict {
@@ -76,33 +83,21 @@ impl Outcome {
 }
 
 /// How much a charge is to tell. How the counter stands is worked out from its state after the step, and not at all for
-/// those who ask for the verdict alone.
+/// those who ask for the verdict alone: not by a closure, for those are not inlined here, and outcomes are large.
 pub(crate) trait Told {
-    /// What is told of a step that ended in this state; `outcome` works out the rest. A function by name, for closures are
-    /// not inlined here, and outcomes are large.
-    fn new<S>(
-        verdict: Verdict,
-        state: S,
-        quota: &Quota,
-        cost: u64,
-        now: u64,
-        outcome: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
-    ) -> Self;
+    const TELLS_STATUS: bool;
+
+    fn of(outcome: Outcome) -> Self;
 
     fn verdict(&self) -> Verdict;
 }
 
 impl Told for Outcome {
+    const TELLS_STATUS: bool = true;
+
     #[inline(always)]
-    fn new<S>(
-        verdict: Verdict,
-        state: S,
-        quota: &Quota,
-        cost: u64,
-        now: u64,
-        outcome: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
-    ) -> Self {
-        outcome(state, verdict, quota, cost, now)
+    fn of(outcome: Outcome) -> Self {
+        outcome
     }
 
     fn verdict(&self) -> Verdict {
@@ -111,16 +106,11 @@ impl Told for Outcome {
 }
 
 impl Told for Verdict {
+    const TELLS_STATUS: bool = false;
+
     #[inline(always)]
-    fn new<S>(
-        verdict: Verdict,
-        _: S,
-        _: &Quota,
-        _: u64,
-        _: u64,
-        _: impl FnOnce(S, Verdict, &Quota, u64, u64) -> Outcome,
-    ) -> Self {
-        verdict
+    fn of(outcome: Outcome) -> Self {
+        outcome.verdict
     }
 
     fn verdict(&self) -> Verdict {

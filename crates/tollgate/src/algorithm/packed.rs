@@ -3,7 +3,7 @@
 //! What fits is narrow: amounts up to 2³⁰ − 1 units (2¹⁵ − 1 for a sliding window, which has two counts), windows and
 //! refills up to 2⁵⁰ µs, which are 35 years. A log never is.
 
-use super::{State, Told, calendar_window, fixed_window, sliding_window, token_bucket};
+use super::{Outcome, State, Told, calendar_window, fixed_window, sliding_window, token_bucket};
 use crate::quota::{Algorithm, Quota};
 
 /// Bits of a packed state.
@@ -41,26 +41,38 @@ pub(crate) fn charge<T: Told>(bits: u128, by: &Quota, quota: &Quota, cost: u64, 
         Algorithm::FixedWindow => {
             let state = fixed_window::State::unpack(bits, origin);
             let (state, verdict) = fixed_window::charge(state, quota, cost, now);
-            let told = T::new(verdict, state, quota, cost, now, fixed_window::outcome);
-            (state.map_or(0, |state| state.pack(origin)), told)
+            let outcome = match T::TELLS_STATUS {
+                true => fixed_window::outcome(state, verdict, quota, cost, now),
+                false => Outcome::untold(verdict),
+            };
+            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::CalendarWindow => {
             let state = fixed_window::State::unpack(bits, origin);
             let (state, verdict) = calendar_window::charge(state, quota, cost, now);
-            let told = T::new(verdict, state, quota, cost, now, fixed_window::outcome);
-            (state.map_or(0, |state| state.pack(origin)), told)
+            let outcome = match T::TELLS_STATUS {
+                true => fixed_window::outcome(state, verdict, quota, cost, now),
+                false => Outcome::untold(verdict),
+            };
+            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::SlidingWindow => {
             let state = sliding_window::State::unpack(bits, origin);
             let (state, verdict) = sliding_window::charge(state, quota, cost, now);
-            let told = T::new(verdict, state, quota, cost, now, sliding_window::outcome);
-            (state.map_or(0, |state| state.pack(origin)), told)
+            let outcome = match T::TELLS_STATUS {
+                true => sliding_window::outcome(state, verdict, quota, cost, now),
+                false => Outcome::untold(verdict),
+            };
+            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::TokenBucket => {
             let state = token_bucket::State::unpack(bits, origin, by.amount());
             let (state, verdict) = token_bucket::charge(state, quota, cost, now);
-            let told = T::new(verdict, state, quota, cost, now, token_bucket::outcome);
-            (state.map_or(0, |state| state.pack(origin)), told)
+            let outcome = match T::TELLS_STATUS {
+                true => token_bucket::outcome(state, verdict, quota, cost, now),
+                false => Outcome::untold(verdict),
+            };
+            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::SlidingLog => unreachable!("a log is never packed"),
     }
