@@ -23,7 +23,8 @@ pub(crate) struct Said {
 
 /// What changes for whoever runs by the one file and is given the other.
 pub(crate) fn between(old: &Config, new: &Config) -> Vec<Said> {
-    let of_policy = changes(&old.policy, &new.policy);
+    // Another store takes a restart.
+    let of_policy = changes(&old.policy, &new.policy, old.store.shared.is_some());
     let of_policy = of_policy.iter().map(|change| Said { words: change.to_string(), object: object(change) });
     let mut said: Vec<Said> = of_policy.collect();
     said.extend(of_listeners(&old.listeners, &new.listeners));

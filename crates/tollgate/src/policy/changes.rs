@@ -60,18 +60,19 @@ pub enum Counters {
     Kept,
     /// All go on whose key is the same, which this part of `by` takes from what the rule matches.
     KeptWhereSame(Part),
-    /// All begin anew.
+    /// All begin anew, but for those that are still kept from an earlier policy by which they counted so.
     Anew,
     /// Those of some limits go on and those of others begin anew.
     Partly {
         /// The limits whose counters go on.
         kept: Vec<Limit>,
-        /// Those whose counters begin anew.
+        /// Those whose counters begin anew, as with [`Anew`](Self::Anew).
         anew: Vec<Limit>,
     },
 }
 
-/// What differs between two policies, in the order of the new one's rules; removed ones come first.
+/// What differs between two policies, in the order of the new one's rules; removed ones come first. Unless `is_shared`, there
+/// is no store that instances share, and every rule counts in memory, whatever it says of its store.
 ///
 /// ```
 /// use tollgate::policy::{Policy, Rule, changes};
@@ -79,11 +80,11 @@ pub enum Counters {
 /// let policy = |rules| Policy::new(Default::default(), None, Vec::new(), rules);
 /// let old = policy(vec![Rule::of("login", "3/minute")?, Rule::of("api", "5/hour")?])?;
 /// let new = policy(vec![Rule::of("api", "10/hour")?])?;
-/// let said: Vec<String> = changes(&old, &new).iter().map(ToString::to_string).collect();
+/// let said: Vec<String> = changes(&old, &new, false).iter().map(ToString::to_string).collect();
 /// assert_eq!(said, ["rule login removed", "api 5/hour → 10/hour keeps its counters"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
+pub fn changes(old: &Policy, new: &Policy, is_shared: bool) -> Vec<Change> {
     let by_name = |policy: &'_ Policy| policy.rules.iter().map(|rule| rule.name.clone()).collect::<HashSet<_>>();
     let (old_names, new_names) = (by_name(old), by_name(new));
     let was: HashMap<&str, &Rule> = old.rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
@@ -93,7 +94,7 @@ pub fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     changes.extend(gone.map(|rule| Change::Removed { rule: rule.name.clone() }));
     changes.extend(new.rules.iter().filter_map(|rule| match was.get(rule.name.as_str()) {
         None => Some(Change::Added { rule: rule.name.clone() }),
-        Some(was) => changed(was, rule),
+        Some(was) => changed(was, rule, is_shared),
     }));
     let stayed_old = old.rules.iter().map(|rule| &rule.name).filter(|name| new_names.contains(*name));
     let stayed_new = new.rules.iter().map(|rule| &rule.name).filter(|name| old_names.contains(*name));
@@ -113,7 +114,7 @@ fn above(old: &Policy, new: &Policy) -> Vec<Difference> {
 }
 
 /// The change of a rule that is in both, if it has any.
-fn changed(old: &Rule, new: &Rule) -> Option<Change> {
+fn changed(old: &Rule, new: &Rule, is_shared: bool) -> Option<Change> {
     let by = |rule: &Rule| match rule.by.as_slice() {
         [] => "everybody together".to_owned(),
         parts => parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -137,12 +138,12 @@ fn changed(old: &Rule, new: &Rule) -> Option<Change> {
     });
     differences.extend(unlike("count", &old.count, &new.count));
     differences.extend(shown("mode", old.mode.name(), new.mode.name()));
-    differences.extend(shown("store", was.place.name(), is.place.name()));
+    differences.extend(shown("store", was.place.name(), is.place.name()).filter(|_| is_shared));
     differences.extend(shown("on_store_error", was.on_store_error.name(), is.on_store_error.name()));
     differences.extend(shown("lease", lease(was.lease), lease(is.lease)));
     differences.extend(unlike("headers", &old.dialects, &new.dialects));
     differences.extend(unlike("on_limit", &old.on_limit, &new.on_limit));
-    let counters = counters(old, new);
+    let counters = counters(old, new, is_shared);
     (!differences.is_empty()).then(|| Change::Changed { rule: new.name.clone(), differences, counters })
 }
 
@@ -152,13 +153,13 @@ fn overrides(rule: &Rule) -> Vec<(&Conditions, String)> {
 }
 
 /// What becomes of the counters of a rule, by their identities.
-fn counters(old: &Rule, new: &Rule) -> Counters {
+fn counters(old: &Rule, new: &Rule, is_shared: bool) -> Counters {
     let were: HashMap<CounterId, bool> = all_quotas(old).flat_map(identities).map(|(id, _, wide)| (id, wide)).collect();
     let are: Vec<(CounterId, Limit, bool)> = all_quotas(new).flat_map(identities).collect();
     if are.is_empty() {
         return Counters::None;
     }
-    let keys_differ = old.by != new.by || old.sharing.place != new.sharing.place;
+    let keys_differ = old.by != new.by || is_shared && old.sharing.place != new.sharing.place;
     // In memory, amounts that fit no slot of the table are counted beside it.
     let goes_on = |id: &CounterId, is_wide: bool| !keys_differ && were.get(id) == Some(&is_wide);
     let (kept, anew): (Vec<_>, Vec<_>) = are.into_iter().partition(|(id, _, is_wide)| goes_on(id, *is_wide));
@@ -243,9 +244,10 @@ impl fmt::Display for Counters {
             Self::None => Ok(()),
             Self::Kept => f.write_str(" keeps its counters"),
             Self::KeptWhereSame(part) => write!(f, " keeps its counters where the {part} is the same"),
-            Self::Anew => f.write_str(" begins anew"),
+            Self::Anew => f.write_str(" begins anew unless it counted so before"),
             Self::Partly { kept, anew } => {
-                write!(f, " keeps its counters of {} and begins anew with {}", list(kept), list(anew))
+                let (kept, anew) = (list(kept), list(anew));
+                write!(f, " keeps its counters of {kept} and begins anew with {anew} unless it counted so before")
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::rig::{policy, rig};
 /// What is said when the one policy takes over from the other.
 #[track_caller]
 fn check(old: &str, new: &str, said: &[&str]) {
-    let changes = changes(&policy(old), &policy(new));
+    let changes = changes(&policy(old), &policy(new), true);
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
     assert_eq!(changes, said, "{old} → {new}");
 }
@@ -41,20 +41,36 @@ fn another_amount_or_burst_keeps_the_counters() {
 
 #[test]
 fn another_window_algorithm_or_key_begins_anew() {
-    check_rule("limit: 5/hour", "limit: 5/minute", "5/hour → 5/minute begins anew");
-    check_rule("limit: 5/hour", "limit: 5/hour, algorithm: sliding-log", "fixed-window → sliding-log begins anew");
+    check_rule("limit: 5/hour", "limit: 5/minute", "5/hour → 5/minute begins anew unless it counted so before");
+    check_rule(
+        "limit: 5/hour",
+        "limit: 5/hour, algorithm: sliding-log",
+        "fixed-window → sliding-log begins anew unless it counted so before",
+    );
     check_rule(
         "limit: 5/hour",
         "limit: 9/hour burst 20",
-        "5/hour → 9/hour burst 20 and fixed-window → token-bucket begins anew",
+        "5/hour → 9/hour burst 20 and fixed-window → token-bucket begins anew unless it counted so before",
     );
-    check_rule("limit: 5/hour", "limit: 5/hour, by: [path, host]", "by client → path, host begins anew");
-    check_rule("limit: 5/hour", "limit: 5/hour, by: []", "by client → everybody together begins anew");
+    check_rule(
+        "limit: 5/hour",
+        "limit: 5/hour, by: [path, host]",
+        "by client → path, host begins anew unless it counted so before",
+    );
+    check_rule(
+        "limit: 5/hour",
+        "limit: 5/hour, by: []",
+        "by client → everybody together begins anew unless it counted so before",
+    );
     check_rule("limit: 5/month", "limit: 5/30 days", "5/month → 5/30 days keeps its counters");
-    check_rule("limit: unlimited", "limit: 5/hour", "unlimited → 5/hour begins anew");
+    check_rule("limit: unlimited", "limit: 5/hour", "unlimited → 5/hour begins anew unless it counted so before");
     check_rule("limit: 5/hour", "limit: unlimited", "5/hour → unlimited");
     // In memory such an amount fits no slot of the table.
-    check_rule("limit: 5/hour", "limit: 2000000000/hour", "5/hour → 2000000000/hour begins anew");
+    check_rule(
+        "limit: 5/hour",
+        "limit: 2000000000/hour",
+        "5/hour → 2000000000/hour begins anew unless it counted so before",
+    );
 }
 
 #[test]
@@ -62,7 +78,7 @@ fn of_several_limits_each_has_its_own_counters() {
     check_rule(
         "limit: 10/second; 500/day",
         "limit: 20/second; 500/hour",
-        "10/second; 500/day → 20/second; 500/hour keeps its counters of 20/second and begins anew with 500/hour",
+        "10/second; 500/day → 20/second; 500/hour keeps its counters of 20/second and begins anew with 500/hour unless it counted so before",
     );
     check_rule(
         "limit: 5/hour",
@@ -72,7 +88,7 @@ fn of_several_limits_each_has_its_own_counters() {
     check_rule(
         "limit: 5/hour",
         "limit: 5/hour, overrides: [{ method: POST, limit: 9/day }]",
-        "overrides changed keeps its counters of 5/hour and begins anew with 9/day",
+        "overrides changed keeps its counters of 5/hour and begins anew with 9/day unless it counted so before",
     );
 }
 
@@ -95,6 +111,13 @@ fn what_only_says_whom_or_what_keeps_the_counters() {
         "limit: 5/hour, by: route, match: { path: [/a, /c] }",
         "match changed keeps its counters where the route is the same",
     );
+}
+
+#[test]
+fn without_a_shared_store_every_rule_counts_in_memory_whatever_it_says() {
+    let (old, new) = ("rules: [{ name: api, limit: 5/hour }]", "rules: [{ name: api, limit: 5/hour, store: memory }]");
+    check(old, new, &["api store shared → memory begins anew unless it counted so before"]);
+    assert_eq!(changes(&policy(old), &policy(new), false), []);
 }
 
 #[test]
