@@ -34,15 +34,12 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
 
 /// Says in the log why the command fails.
 pub(crate) fn tell(failure: Failure) -> Failure {
+    if let Some(why) = failure.reason() {
+        tracing::error!("{why}");
+    }
     match failure {
-        Failure::Wrong(message) => {
-            tracing::error!("{message}");
-            Failure::Told(2)
-        }
-        Failure::CouldNot(error) => {
-            tracing::error!("{error:#}");
-            Failure::Told(1)
-        }
+        Failure::Wrong(_) => Failure::Told(2),
+        Failure::CouldNot(_) => Failure::Told(1),
         Failure::Told(code) => Failure::Told(code),
     }
 }

@@ -48,6 +48,17 @@ enum Failure {
     Told(u8),
 }
 
+impl Failure {
+    /// Why, for a log, whose lines say already that they are errors; none if that has been said.
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::Wrong(message) => Some(message.strip_prefix("error: ").unwrap_or(message).to_owned()),
+            Self::CouldNot(error) => Some(format!("{error:#}")),
+            Self::Told(_) => None,
+        }
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::CouldNot(error)

@@ -16,6 +16,7 @@ use crate::{
     Failure,
     args::Serve,
     changes,
+    policy_file::Reading,
     serve::{self, Read},
     watched::{LOOKED_EVERY, Watched, have_changed},
 };
@@ -71,13 +72,10 @@ struct Reload {
 
 impl Reload {
     fn try_once(&mut self) {
-        let why = match self.once() {
-            Ok(()) => return,
-            Err(Failure::Wrong(message)) => message,
-            Err(Failure::CouldNot(error)) => format!("{error:#}"),
-            Err(Failure::Told(_)) => return,
-        };
-        error!("not reloaded, everything stays as it was: {why}");
+        let Err(failure) = self.once() else { return };
+        if let Some(why) = failure.reason() {
+            error!("not reloaded, everything stays as it was: {why}");
+        }
     }
 
     fn once(&mut self) -> Result<(), Failure> {
@@ -87,7 +85,7 @@ impl Reload {
         if self.serve.file.as_deref() == Some(Path::new("-")) {
             return Err(Failure::Wrong("SIGHUP, but standard input cannot be read again".to_owned()));
         }
-        let (files, read) = serve::read(&self.serve);
+        let (files, read) = serve::read(&self.serve, Reading::Again);
         // A mistake is told once, and again when there is another file.
         self.running.files = files;
         let Read { config, warnings, .. } = read?;

@@ -16,7 +16,7 @@ use crate::{
     Failure,
     args::{LogFormat, Serve},
     describe, log,
-    policy_file::{self, Loaded},
+    policy_file::{self, Loaded, Reading},
     reload::{self, Running},
     shared_store,
     watched::Watched,
@@ -38,7 +38,7 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
 
 /// The server, and what it is to do on SIGHUP.
 fn start(serve: Serve) -> Result<(Server, impl FnMut() + Send + 'static), Failure> {
-    let (files, read) = read(&serve);
+    let (files, read) = read(&serve, Reading::First);
     let Read { config, warnings, source } = read?;
 
     let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
@@ -65,14 +65,14 @@ pub(crate) struct Read {
 }
 
 /// What the file or the flags say, with what the other flags say in its place; and the files that were read.
-pub(crate) fn read(serve: &Serve) -> (Vec<Watched>, Result<Read, Failure>) {
+pub(crate) fn read(serve: &Serve, reading: Reading) -> (Vec<Watched>, Result<Read, Failure>) {
     let (files, read) = match &serve.limit {
         Some(limits) => {
             let config = from_flags(limits, &serve.by);
             let source = "--limit".to_owned();
             (Vec::new(), config.map(|config| Read { config, warnings: Vec::new(), source }))
         }
-        None => from_file(serve),
+        None => from_file(serve, reading),
     };
     let read = read.and_then(|mut read| {
         listen_where_told(&mut read.config.listeners, serve, &read.source)?;
@@ -96,7 +96,7 @@ pub(crate) fn make_room_for_connections(listeners: &[Listener]) {
     }
 }
 
-fn from_file(serve: &Serve) -> (Vec<Watched>, Result<Read, Failure>) {
+fn from_file(serve: &Serve, reading: Reading) -> (Vec<Watched>, Result<Read, Failure>) {
     let file = serve.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     if serve.file.is_none() && !file.exists() {
         let why = format!("error: no {DEFAULT_FILE} here: name a policy file, or give one rule with --limit 5/minute");
@@ -106,7 +106,7 @@ fn from_file(serve: &Serve) -> (Vec<Watched>, Result<Read, Failure>) {
         let why = "error: --watch: standard input cannot be watched, name a file";
         return (Vec::new(), Err(Failure::Wrong(why.to_owned())));
     }
-    let (files, config) = policy_file::config_to_watch(file);
+    let (files, config) = policy_file::config_to_watch(file, reading);
     let read = config.map(|Loaded { config, warnings, source }| {
         // The server says it of each listener that has none, and --upstream can have given one.
         let warnings = warnings.iter().filter(|warning| warning.message != NO_UPSTREAM);

@@ -54,13 +54,15 @@ pub(crate) struct Watched {
     seen: Option<Mark>,
     /// How often it has to be seen unchanged.
     looks: u32,
+    /// Whatever it says: it may be possible later.
+    pub(crate) could_not_be_read: bool,
 }
 
 impl Watched {
     /// A file that is about to be read.
     pub(crate) fn new(path: &Path) -> Self {
         let mark = Mark::of(path);
-        Self { path: path.to_owned(), read: mark, seen: mark, looks: 0 }
+        Self { path: path.to_owned(), read: mark, seen: mark, looks: 0, could_not_be_read: false }
     }
 
     /// Whether it is another than was read, and done.
@@ -105,7 +107,7 @@ mod tests {
     fn check(looks: &[Option<(u64, u64)>], changed_at: &[usize]) {
         let mark = |(inode, bytes)| Mark { identity: (1, inode), modified: None, bytes };
         let read = Some(mark((1, 100)));
-        let mut file = Watched { path: PathBuf::new(), read, seen: read, looks: 0 };
+        let mut file = Watched { path: PathBuf::new(), read, seen: read, looks: 0, could_not_be_read: false };
         let states = looks.iter().map(|look| file.look(look.map(mark)));
         let changed: Vec<usize> =
             states.enumerate().filter(|(_, state)| *state == State::Changed).map(|(at, _)| at).collect();

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,7 @@ use tollgate::clock::Clock;
 
 use crate::{
     answering::{Answering, ok, status},
-    command::{File, run},
+    command::{File, run, tollgate},
     serving::{Serving, connect},
 };
 
@@ -83,8 +84,14 @@ fn a_hang_up_brings_the_new_limit_and_keeps_what_was_used() {
 
     fs::write(file.path(), policy("5/minute")).expect("it can be written");
     server.signal("HUP");
-    server.says("reloaded: api 5/hour → 5/minute begins anew");
+    server.says("reloaded: api 5/hour → 5/minute begins anew unless it counted so before");
     assert_eq!(client.code(), 200);
+
+    // As it had before.
+    fs::write(file.path(), policy("5/hour")).expect("it can be written");
+    server.signal("HUP");
+    server.says("reloaded: api 5/minute → 5/hour begins anew unless it counted so before");
+    assert_eq!(client.code(), 429);
 }
 
 #[test]
@@ -108,6 +115,30 @@ fn a_wrong_file_changes_nothing_and_is_told_with_line_and_column() {
     server.signal("HUP");
     assert!(server.says("not reloaded").contains("policy.yaml: no such file"));
     assert_eq!(client.code(), 429);
+}
+
+/// A pipe in the policy's place once hung the thread that reloads, for ever and without a word.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_and_ends_no_reloading() {
+    let file = File::new("policy.yaml", &policy("1/hour"));
+    let server = Serving::start(&[file.path(), "--watch"]);
+    fs::remove_file(file.path()).expect("it is there");
+    let made = Command::new("mkfifo").arg(file.path()).status();
+    assert!(made.expect("mkfifo is there").success());
+    server.signal("HUP");
+    let why = "was: FILE: a pipe, a socket or a device, not a regular file: put a file in its place";
+    server.says(&why.replace("FILE", file.path()));
+
+    fs::remove_file(file.path()).expect("it is there");
+    fs::create_dir(file.path()).expect("there is nothing");
+    server.signal("HUP");
+    server.says(&format!("was: {}: a directory, not a regular file", file.path()));
+
+    fs::remove_dir(file.path()).expect("it is there");
+    fs::write(file.path(), policy("2/hour")).expect("it can be written");
+    server.signal("HUP");
+    server.says("reloaded: api 1/hour → 2/hour keeps its counters");
 }
 
 #[test]
@@ -323,6 +354,19 @@ fn a_port_that_is_taken_refuses_the_whole_reload() {
     server.says(&why);
     let mut client = Asking::at(server.address);
     assert_eq!([client.code(), client.code()], [200, 429]);
+}
+
+/// As in `tollgate serve <(…)`.
+#[cfg(unix)]
+#[test]
+fn a_policy_can_come_from_a_pipe_at_the_start_and_not_again() {
+    let (read, mut written) = std::io::pipe().expect("a pipe");
+    written.write_all(policy("1/hour").as_bytes()).expect("it can be written");
+    drop(written);
+    let server = Serving::spawn(tollgate().args(["serve", "/dev/stdin"]).stdin(Stdio::from(read)));
+    assert_eq!(Asking::at(server.address).code(), 200);
+    server.signal("HUP");
+    server.says("not reloaded, everything stays as it was: /dev/stdin: a pipe");
 }
 
 #[test]
