@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use anyhow::Context as _;
 use tollgate::{
     config::{Config, Listener, NO_UPSTREAM, StoreConfig},
     key::Part,
@@ -9,7 +10,7 @@ use tollgate::{
     policy::{Policy, Rule},
     quota::Limits,
 };
-use tollgate_server::Server;
+use tollgate_server::{Server, Signals};
 use tracing::{info, warn};
 
 use crate::{
@@ -27,9 +28,14 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(s
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     log::start(serve.log, serve.log_level);
+    let mut signals = Signals::listen().context("the signals")?;
     let format = serve.log;
-    match (start(serve), format) {
-        (Ok((server, on_hang_up)), _) => Ok(server.run_until_signal(on_hang_up).map_err(anyhow::Error::from)?),
+    // A large policy, or a store that is away, takes its time.
+    let Some(started) = signals.during(|| start(serve)).context("the start")? else { return Ok(()) };
+    match (started, format) {
+        (Ok((server, on_hang_up)), _) => {
+            Ok(server.run_until_signal(signals, on_hang_up).map_err(anyhow::Error::from)?)
+        }
         // Whoever collects a log of objects wants the reason in it too.
         (Err(failure), LogFormat::Json) => Err(log::tell(failure)),
         (Err(failure), LogFormat::Human) => Err(failure),
@@ -41,8 +47,9 @@ fn start(serve: Serve) -> Result<(Server, impl FnMut() + Send + 'static), Failur
     let (files, read) = read(&serve, Reading::First);
     let Read { config, warnings, source } = read?;
 
-    let (version, rules) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
-    info!(version, policy = source, rules, "tollgate {version}, policy {source}, {rules}");
+    let (version, counted) = (env!("CARGO_PKG_VERSION"), describe::count_of_rules(&config.policy));
+    let rules = config.policy.rules().len();
+    info!(version, policy = source, rules, "tollgate {version}, policy {source}, {counted}");
     let stores = shared_store::open(&config.store)?;
     for warning in &warnings {
         warn!("{warning}");

@@ -8,8 +8,9 @@
 //! use tollgate::limiter::Limiter;
 //! use tollgate::policy::{Policy, Rule};
 //! use tollgate::store::memory::MemoryStore;
-//! use tollgate_server::Server;
+//! use tollgate_server::{Server, Signals};
 //!
+//! let signals = Signals::listen()?;
 //! let rule = Rule::new("api", &"5/minute".parse()?, None)?;
 //! let policy = Policy::new(Default::default(), None, Vec::new(), vec![rule])?;
 //! let limiter = Limiter::new(policy, MemoryStore::new(10_000, Clock::system()));
@@ -18,7 +19,7 @@
 //! listener.upstream = Some("http://127.0.0.1:5000".parse()?);
 //!
 //! let server = Server::bind(vec![listener], limiter)?;
-//! server.run_until_signal(|| {})?; // SIGTERM or Ctrl-C, then what is in flight, then here
+//! server.run_until_signal(signals, || {})?; // SIGTERM or Ctrl-C, then what is in flight, then here
 //! # Ok(())
 //! # }
 //! ```
@@ -72,3 +73,4 @@ mod watch;
 pub use listen::BindError;
 pub use reload::{ReloadError, Reloader};
 pub use server::{Server, Stopper};
+pub use signals::Signals;

@@ -18,7 +18,7 @@ use crate::{
     reload::{Reloader, first_orders},
     report::Report,
     signals::Signals,
-    worker::{Worker, current_thread_runtime},
+    worker::Worker,
 };
 
 /// A server whose ports are bound, ready to run.
@@ -107,15 +107,9 @@ impl Server {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_until_signal(self, on_hang_up: impl FnMut() + Send + 'static) -> io::Result<()> {
+    pub fn run_until_signal(self, signals: Signals, on_hang_up: impl FnMut() + Send + 'static) -> io::Result<()> {
         let stopper = self.stopper();
-        let runtime = current_thread_runtime()?;
-        let signals = {
-            let _context = runtime.enter();
-            Signals::listen()?
-        };
-        let signals = signals.obey(stopper, on_hang_up);
-        thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(signals))?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || signals.obey(stopper, on_hang_up))?;
         self.run()
     }
 }

@@ -1,14 +1,72 @@
 //! What the server does on signals: the first to end finishes what is in flight, a second ends at once, and a hang-up,
-//! by which whoever runs a server asks it to read its policy again, is passed on.
+//! by which whoever runs a server asks it to read its policy again, is passed on. Before it runs, the first ends it at once.
 
-use std::io;
+use std::{io, thread};
 
+use tokio::{runtime::Runtime, sync::oneshot};
 use tracing::{info, warn};
 
-use crate::server::{Stage, Stopper, wait_for};
+use crate::{
+    server::{Stage, Stopper, wait_for},
+    worker::current_thread_runtime,
+};
 
-/// The signals that concern a server, from now on.
-pub(crate) struct Signals {
+/// The signals that concern a server: caught from the first thing that its program does, so that none ends it unawares.
+#[derive(Debug)]
+pub struct Signals {
+    runtime: Runtime,
+    caught: Caught,
+}
+
+impl Signals {
+    /// Catches SIGTERM, SIGINT and SIGHUP from now on, or Ctrl-C where there are no others.
+    ///
+    /// # Errors
+    ///
+    /// The system does not allow it.
+    pub fn listen() -> io::Result<Self> {
+        let runtime = current_thread_runtime()?;
+        let caught = {
+            let _context = runtime.enter();
+            Caught::new()?
+        };
+        Ok(Self { runtime, caught })
+    }
+
+    /// What `start` gives, which runs on a thread of its own; none as soon as a signal says to end, and then the program
+    /// should. A hang-up is kept for the server.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread, or `start` has panicked.
+    pub fn during<T: Send + 'static>(&mut self, start: impl FnOnce() -> T + Send + 'static) -> io::Result<Option<T>> {
+        let (started, starting) = oneshot::channel();
+        let work = move || {
+            // An error means that a signal has come first.
+            let _ = started.send(start());
+        };
+        thread::Builder::new().name("start".to_owned()).spawn(work)?;
+        let Self { runtime, caught } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                started = starting => started.map(Some).map_err(|_| io::Error::other("the start panicked")),
+                () = caught.end() => {
+                    info!("stopped");
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    /// Does as the signals say until the server has ended.
+    pub(crate) fn obey(self, stopper: Stopper, on_hang_up: impl FnMut()) {
+        let Self { runtime, caught } = self;
+        runtime.block_on(caught.obey(stopper, on_hang_up));
+    }
+}
+
+#[derive(Debug)]
+struct Caught {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -22,9 +80,9 @@ enum Signal {
     HangUp,
 }
 
-impl Signals {
+impl Caught {
     #[cfg(unix)]
-    pub(crate) fn listen() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -34,12 +92,11 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn listen() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 
-    /// Does as the signals say until the server has ended.
-    pub(crate) async fn obey(mut self, stopper: Stopper, mut on_hang_up: impl FnMut()) {
+    async fn obey(mut self, stopper: Stopper, mut on_hang_up: impl FnMut()) {
         let mut stage = stopper.subscribe();
         let mut is_ending = false;
         loop {
@@ -72,9 +129,22 @@ impl Signals {
 
     #[cfg(not(unix))]
     async fn next(&mut self) -> Signal {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => Signal::End,
-            Err(_) => std::future::pending().await,
+        self.end().await;
+        Signal::End
+    }
+
+    #[cfg(unix)]
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn end(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
         }
     }
 }

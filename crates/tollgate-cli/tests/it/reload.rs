@@ -356,6 +356,34 @@ fn a_port_that_is_taken_refuses_the_whole_reload() {
     assert_eq!([client.code(), client.code()], [200, 429]);
 }
 
+/// Signals that came before the start was finished once killed the server without a word.
+#[cfg(unix)]
+#[test]
+fn signals_are_heard_before_the_start_is_finished() {
+    let starting = |file: &File| {
+        // Whoever opens a pipe waits until somebody else does.
+        let made = Command::new("mkfifo").arg(file.folder().join("pipe")).status();
+        assert!(made.expect("mkfifo is there").success());
+        let server = Serving::begin(tollgate().arg("serve").arg(file.folder().join("pipe")));
+        thread::sleep(Duration::from_millis(500));
+        server
+    };
+    for signal in ["TERM", "INT"] {
+        let (status, log) = starting(&File::new("policy.yaml", "")).end(signal);
+        assert_eq!(status.code(), Some(0), "{signal}: {log}");
+        assert!(log.contains("stopped"), "{signal}: {log}");
+    }
+
+    let file = File::new("policy.yaml", "");
+    let server = starting(&file);
+    server.signal("HUP");
+    thread::sleep(Duration::from_millis(200));
+    fs::write(file.folder().join("pipe"), policy("1/hour")).expect("somebody reads it");
+    server.listens();
+    server.says("not reloaded, everything stays as it was: ");
+    assert_eq!(server.end("TERM").0.code(), Some(0));
+}
+
 /// As in `tollgate serve <(…)`.
 #[cfg(unix)]
 #[test]

@@ -173,6 +173,14 @@ fn a_hang_up_is_answered_in_the_log_and_ends_nothing() {
 }
 
 #[test]
+fn numbers_in_a_log_of_objects_are_numbers() {
+    let arguments = ["serve", "--limit", "1/minute", "--listen", "127.0.0.1:0", "--log", "json"];
+    let server = Serving::begin(tollgate().args(arguments));
+    let line: serde_json::Value = serde_json::from_str(&server.says("1 rule")).expect("JSON");
+    assert_eq!(line["fields"]["rules"], 1);
+}
+
+#[test]
 fn with_json_even_the_last_word_is_an_object() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();

@@ -29,22 +29,31 @@ impl Serving {
 
     /// Starts it, and reads in the log where it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).spawn().expect("the binary is built");
-        let written = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (line, log) = mpsc::channel();
-        thread::spawn(move || written.lines().map_while(Result::ok).all(|read| line.send(read).is_ok()));
-        let mut server = Self { child, log: Mutex::new(log), address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let mut server = Self::begin(command);
         server.address = server.listens();
         server
     }
 
+    /// Starts it, and waits for nothing.
+    pub(crate) fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the binary is built");
+        let written = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (line, log) = mpsc::channel();
+        thread::spawn(move || written.lines().map_while(Result::ok).all(|read| line.send(read).is_ok()));
+        Self { child, log: Mutex::new(log), address: SocketAddr::from(([0, 0, 0, 0], 0)) }
+    }
+
     /// Waits for a line with this in it: that line.
     pub(crate) fn says(&self, text: &str) -> String {
+        self.until(text).1
+    }
+
+    fn until(&self, text: &str) -> (Vec<String>, String) {
         let mut said = Vec::new();
         let log = self.log.lock().expect("no test has failed in it");
         while let Ok(line) = log.recv_timeout(PATIENCE) {
             if line.contains(text) {
-                return line;
+                return (said, line);
             }
             said.push(line);
         }
