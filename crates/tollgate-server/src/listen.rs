@@ -84,7 +84,8 @@ pub(crate) async fn accept(
                 // Out of file descriptors, most likely. The connection stays in the queue, so trying again at once
                 // would only spin.
                 if let Some(times) = complaints.ripe() {
-                    warn!(%error, times, "cannot accept connections: {error} ({times} times)");
+                    let often = if times == 1 { String::new() } else { format!(" ({times} times)") };
+                    warn!(%error, times, "cannot accept connections: {error}{often}");
                 }
                 sleep(PAUSE_AFTER_FAILURE).await;
             }

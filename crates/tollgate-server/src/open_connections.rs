@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use tracing::warn;
 
-use crate::failure::Seldom;
+use crate::{failure::Seldom, worker::connections};
 
 /// The open connections of one listener, at most `bound` of them.
 pub(crate) struct OpenConnections {
@@ -31,6 +31,7 @@ impl OpenConnections {
             next_id: 0,
             by_id: HashMap::new(),
             none_idle_until: None,
+            crowded_out: CrowdedOut::default(),
             warnings: Seldom::every(WARNED_EVERY),
         };
         Self { bound: AtomicUsize::new(bound), epoch: Instant::now(), members: Mutex::new(members) }
@@ -98,17 +99,22 @@ impl OpenConnections {
             for (_, id) in idle.iter().take(beyond + 1 + bound / 100) {
                 if let Some(member) = members.by_id.remove(id) {
                     member.ask_to_leave(Leave::ForAnother);
+                    members.crowded_out.closed += 1;
                 }
             }
             members.none_idle_until = idle.is_empty().then(|| now + SEARCHED_AGAIN_AFTER);
         }
-        if let Some(times) = members.warnings.ripe() {
-            let bound = self.bound();
-            warn!(
-                bound,
-                times, "at the limit of {bound} connections, {times} times: closing the longest idle, else the new one"
-            );
+        if members.by_id.len() >= self.bound() {
+            members.crowded_out.refused += 1;
         }
+        if members.warnings.ripe().is_some() {
+            members.crowded_out.tell(self.bound());
+        }
+    }
+
+    /// Tells who had to leave, or was not let in, since that was last told.
+    pub(crate) fn tell_the_rest(&self) {
+        self.members().crowded_out.tell(self.bound());
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -175,7 +181,28 @@ struct Members {
     /// Bounded by `OpenConnections::bound`.
     by_id: HashMap<u64, Member>,
     none_idle_until: Option<Instant>,
+    crowded_out: CrowdedOut,
     warnings: Seldom,
+}
+
+/// Connections that had no place, since that was last told.
+#[derive(Default)]
+struct CrowdedOut {
+    closed: u64,
+    refused: u64,
+}
+
+impl CrowdedOut {
+    fn tell(&mut self, bound: usize) {
+        let Self { closed, refused } = std::mem::take(self);
+        if closed + refused > 0 {
+            let most = connections(bound);
+            warn!(
+                bound,
+                closed, refused, "at the limit of {most}: closed {closed} of the longest idle, refused {refused} new"
+            );
+        }
+    }
 }
 
 struct Member {
@@ -192,6 +219,7 @@ impl Member {
 }
 
 const BUSY: u64 = u64::MAX;
-const WARNED_EVERY: Duration = Duration::from_secs(60);
+/// Longer than a report is away, so that what follows the first is told with it.
+const WARNED_EVERY: Duration = Duration::from_secs(120);
 /// Without an idle connection, a flood is not worth searching the open_connections for each newcomer.
 const SEARCHED_AGAIN_AFTER: Duration = Duration::from_millis(10);

@@ -5,7 +5,7 @@ mod parse;
 mod write;
 
 use std::{
-    fmt, io,
+    fmt,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tollgate::client::Proxies;
 use tracing::{debug, warn};
 
-use self::parse::{Header, parse};
+use self::parse::{Header, Wrong, parse};
 pub(crate) use self::{parse::Ends, write::write};
 use crate::failure::Seldom;
 
@@ -33,20 +33,15 @@ pub(crate) async fn read(
     let mut received = BytesMut::with_capacity(RECEIVED_AT_FIRST);
     let reading = async {
         loop {
-            if stream.read_buf(&mut received).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            if !matches!(stream.read_buf(&mut received).await, Ok(1..)) {
+                return Err(Missing::Gone);
             }
-            if let Some(header) = parse(&received).map_err(|_| io::ErrorKind::InvalidData)? {
-                return io::Result::Ok(header);
+            if let Some(header) = parse(&received).map_err(Missing::Wrong)? {
+                return Ok(header);
             }
         }
     };
-    let Header { ends, length } = match timeout(within, reading).await {
-        Ok(Ok(header)) => header,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Err(Missing::Malformed),
-        Ok(Err(_)) => return Err(Missing::Gone),
-        Err(_) => return Err(Missing::Late),
-    };
+    let Header { ends, length } = timeout(within, reading).await.unwrap_or(Err(Missing::Late))?;
     let clients_own = received.split_off(length).freeze();
     Ok((ends.unwrap_or(socket), clients_own))
 }
@@ -56,7 +51,7 @@ pub(crate) async fn read(
 pub(crate) enum Missing {
     /// Whoever sends it could claim to be anybody.
     Untrusted,
-    Malformed,
+    Wrong(Wrong),
     Late,
     /// The peer has closed first, as many a health check does.
     Gone,
@@ -70,7 +65,9 @@ impl Complaints {
     pub(crate) fn about(&self, peer: SocketAddr, missing: Missing) {
         let (why, peer) = match missing {
             Missing::Untrusted => ("it is not among trusted_proxies", peer.ip()),
-            Missing::Malformed => ("it began with something else", peer.ip()),
+            Missing::Wrong(Wrong::Other) => ("it began with something else", peer.ip()),
+            Missing::Wrong(Wrong::Malformed) => ("the one it sent is malformed", peer.ip()),
+            Missing::Wrong(Wrong::TooLong) => ("the one it sent is too long", peer.ip()),
             Missing::Late => ("it sent none in time", peer.ip()),
             Missing::Gone => return debug!(%peer, "{peer} closed before a PROXY header"),
         };

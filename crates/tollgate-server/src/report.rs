@@ -68,6 +68,7 @@ impl Report {
     fn tell_of(&self, edition: &Edition) {
         edition.watch.report(&edition.limiter, &mut lock(&self.told));
         for front in edition.fronts() {
+            front.open_connections.tell_the_rest();
             if let Some(upstream) = &front.listener.upstream {
                 front.complaints.tell_the_rest(upstream);
             }

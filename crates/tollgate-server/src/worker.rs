@@ -92,16 +92,16 @@ impl Worker {
         let unfinished = posts.alive.downgrade();
         drop(posts);
         if open > 0 {
-            info!(connections = open, "finishing what is in flight on {open} connections");
+            info!(connections = open, "finishing what is in flight on {}", connections(open));
         }
         tokio::select! {
             _ = gone.recv() => return Ok(()),
             () = wait_for(&mut stage, Stage::Ended) => {}
             () = tokio::time::sleep(drain) => {}
         }
-        let connections = unfinished.strong_count();
-        if connections > 0 {
-            warn!(connections, "closing {connections} connections that had not finished");
+        let left = unfinished.strong_count();
+        if left > 0 {
+            warn!(connections = left, "closing {} that had not finished", connections(left));
         }
         Ok(())
     }
@@ -169,6 +169,11 @@ impl Posts {
     fn dismiss(&self) -> usize {
         self.open.values().map(|post| post.door.gate().front.open_connections.dismiss()).sum()
     }
+}
+
+/// `1 connection`, `2 connections`
+pub(crate) fn connections(count: usize) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn current_thread_runtime() -> io::Result<Runtime> {

@@ -489,7 +489,7 @@ fn at_the_end_it_waits_as_long_as_it_is_told_to() {
     let _asked = silent.accept().expect("it is asked");
     let (status, log) = server.end("TERM");
     assert_eq!(status.code(), Some(0));
-    assert!(log.contains("closing 1 connections that had not finished"), "{log}");
+    assert!(log.contains("closing 1 connection that had not finished"), "{log}");
 
     run(&["serve", "--limit", "9/hour", "--drain", "soon"]).exits(2).says("--drain").says("expected a duration");
     run(&["serve", "--limit", "9/hour", "--watch"]).exits(2).says("cannot be used with");

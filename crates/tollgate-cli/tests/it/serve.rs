@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -178,6 +179,27 @@ fn numbers_in_a_log_of_objects_are_numbers() {
     let server = Serving::begin(tollgate().args(arguments));
     let line: serde_json::Value = serde_json::from_str(&server.says("1 rule")).expect("JSON");
     assert_eq!(line["fields"]["rules"], 1);
+}
+
+#[test]
+fn the_log_says_how_many_connections_had_no_place() {
+    let text = "listen: [ { address: 127.0.0.1:0, limits: { connections: 1 } } ]\nrules: []\n";
+    let file = File::new("policy.yaml", text);
+    let server = Serving::start(&[file.path()]);
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut stream = connect(server.address);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").expect("it can be asked");
+        stream.read_exact(&mut [0; 16]).expect("an answer");
+        // It is idle a moment after its answer has been read.
+        thread::sleep(Duration::from_millis(100));
+        idle.push(stream);
+    }
+    let (_, log) = server.end("TERM");
+    for closed in [1, 2] {
+        let said = format!("at the limit of 1 connection: closed {closed} of the longest idle, refused 0 new");
+        assert!(log.contains(&said), "{said} in {log}");
+    }
 }
 
 #[test]

@@ -91,6 +91,30 @@ fn one_rule_stands_in_front_of_any_port() {
     assert_eq!(greeting().expect_err("it is denied").kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
+/// What was sent and is wrong once counted as something else altogether.
+#[test]
+fn the_log_says_what_is_wrong_with_a_proxy_header() {
+    let file = File::new(
+        "policy.yaml",
+        "trusted_proxies: [ { from: 127.0.0.1, header: X-Forwarded-For } ]
+listen: [ { address: 127.0.0.1:0, proxy_protocol: true } ]
+rules: []
+",
+    );
+    let long = format!("PROXY {}", "x".repeat(200));
+    for (sent, why) in [
+        ("GET / HTTP/1.1\r\n", "it began with something else"),
+        ("PROXY TCP4 203.0.113.07 127.0.0.1 1 2\r\n", "the one it sent is malformed"),
+        ("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x03abc", "the one it sent is malformed"),
+        (long.as_str(), "the one it sent is too long"),
+    ] {
+        let server = Serving::start(&[file.path()]);
+        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        stream.write_all(sent.as_bytes()).expect("it can be written");
+        server.says(&format!("closed a connection of 127.0.0.1 without PROXY header: {why}"));
+    }
+}
+
 #[test]
 fn check_tells_of_tcp_and_what_a_flag_cannot_change() {
     let text = "trusted_proxies: [ { from: 10.0.0.0/8, header: X-Forwarded-For } ]
