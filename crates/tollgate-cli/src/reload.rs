@@ -18,7 +18,7 @@ use crate::{
     changes,
     policy_file::Reading,
     serve::{self, Read},
-    watched::{LOOKED_EVERY, Watched, have_changed},
+    watched::{LOOKED_EVERY, Retry, Watched, have_changed},
 };
 
 /// Begins to watch, if that is asked for. What comes back is to be called on SIGHUP.
@@ -29,12 +29,10 @@ pub(crate) fn start(
 ) -> Result<impl FnMut() + Send + 'static, Failure> {
     // One wish is as good as many.
     let (wish, wishes) = mpsc::sync_channel(1);
-    let mut reload = Reload { serve, running, reloader };
+    let mut reload = Reload { serve, running, reloader, retry: None, told: None };
     let work = move || {
-        while let Some(is_wanted) = wait(&wishes, &mut reload) {
-            if is_wanted {
-                reload.try_once();
-            }
+        while let Some(cause) = wait(&wishes, &mut reload) {
+            reload.try_once(cause);
         }
     };
     thread::Builder::new().name("reload".to_owned()).spawn(work).context("the thread that reloads")?;
@@ -44,15 +42,30 @@ pub(crate) fn start(
     })
 }
 
-/// Whether a reload is wanted; none when nobody can want one any more.
-fn wait(wishes: &mpsc::Receiver<()>, reload: &mut Reload) -> Option<bool> {
+/// Why the policy is to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    HangUp,
+    Changed,
+    /// It could not be read.
+    Retry,
+}
+
+/// Why there is to be a reload, once there is; none when nobody can want one any more.
+fn wait(wishes: &mpsc::Receiver<()>, reload: &mut Reload) -> Option<Cause> {
     if !reload.serve.watch {
-        return wishes.recv().ok().map(|()| true);
+        return wishes.recv().ok().map(|()| Cause::HangUp);
     }
-    match wishes.recv_timeout(LOOKED_EVERY) {
-        Ok(()) => Some(true),
-        Err(RecvTimeoutError::Timeout) => Some(have_changed(&mut reload.running.files)),
-        Err(RecvTimeoutError::Disconnected) => None,
+    loop {
+        match wishes.recv_timeout(LOOKED_EVERY) {
+            Ok(()) => return Some(Cause::HangUp),
+            Err(RecvTimeoutError::Timeout) if have_changed(&mut reload.running.files) => return Some(Cause::Changed),
+            Err(RecvTimeoutError::Timeout) if reload.retry.as_mut().is_some_and(Retry::is_due) => {
+                return Some(Cause::Retry);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 
@@ -68,14 +81,24 @@ struct Reload {
     serve: Serve,
     running: Running,
     reloader: Reloader,
+    /// Under way if a file could not be read.
+    retry: Option<Retry>,
+    /// Why the last reload failed.
+    told: Option<String>,
 }
 
 impl Reload {
-    fn try_once(&mut self) {
-        let Err(failure) = self.once() else { return };
-        if let Some(why) = failure.reason() {
+    fn try_once(&mut self, cause: Cause) {
+        let why = self.once().err().and_then(|failure| failure.reason());
+        let is_unreadable = self.running.files.iter().any(|file| file.could_not_be_read);
+        let before = self.retry.take().filter(|_| cause == Cause::Retry);
+        self.retry = is_unreadable.then(|| Retry::after(before.as_ref()));
+        if let Some(why) = &why
+            && (cause != Cause::Retry || self.told.as_ref() != Some(why))
+        {
             error!("not reloaded, everything stays as it was: {why}");
         }
+        self.told = why;
     }
 
     fn once(&mut self) -> Result<(), Failure> {

@@ -196,6 +196,92 @@ fn a_watched_file_written_in_place_is_read_when_it_has_been_quiet_for_a_second()
     assert!(clock.now().since(written_at) >= Duration::from_millis(900));
 }
 
+/// A list to which a line was added every 0.4 seconds once kept every change from being read.
+#[test]
+fn a_file_that_never_rests_holds_up_no_other_and_not_itself_for_ever() {
+    let text = |limit: &str| {
+        format!(
+            "listen: [{{ address: 127.0.0.1:0 }}]
+rules: [{{ name: bans, match: {{ client: {{ file: bans.txt }} }}, limit: {limit} }}]
+"
+        )
+    };
+    let file = File::new("policy.yaml", &text("1/hour")).and("bans.txt", "10.0.0.0/8\n").and("new", &text("2/hour"));
+    let server = Serving::start(&[file.path(), "--watch"]);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let adding = {
+        let (path, is_over) = (file.folder().join("bans.txt"), Arc::clone(&is_over));
+        thread::spawn(move || {
+            let mut bans = fs::File::options().append(true).open(path).expect("it is there");
+            for n in 1.. {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                writeln!(bans, "192.0.2.{}", n % 256).expect("it can be written");
+                thread::sleep(Duration::from_millis(400));
+            }
+        })
+    };
+    let clock = Clock::system();
+    let began = clock.now();
+    server.says("reloaded: bans match changed keeps its counters");
+    assert!(clock.now().since(began) >= Duration::from_secs(4));
+
+    let replaced_at = clock.now();
+    fs::rename(file.folder().join("new"), file.path()).expect("it can be renamed");
+    server.says("reloaded: bans 1/hour → 2/hour");
+    assert!(clock.now().since(replaced_at) < Duration::from_secs(3));
+    is_over.store(true, Ordering::Relaxed);
+    adding.join().expect("it could be written");
+}
+
+/// What stood in the way of reading a file need not have changed the file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_could_not_be_read_is_tried_again_and_told_once() {
+    let file = File::new("policy.yaml", &policy("1/hour"));
+    let server = Serving::start(&[file.path(), "--watch"]);
+    let allow = |files: &str| {
+        let limit = format!("--nofile={files}:");
+        Command::new("prlimit").args(["--pid", &server.id().to_string(), &limit]).status()
+    };
+    let Ok(allowed) = allow("3") else {
+        return; // There is no prlimit to try it with.
+    };
+    assert!(allowed.success());
+    server.signal("HUP");
+    server.says("policy.yaml: Too many open files");
+    // It is tried after one second and after three.
+    thread::sleep(Duration::from_secs(4));
+    assert!(allow("1024").expect("it is there").success());
+    let said = server.hears("reloaded: nothing changed");
+    assert!(said.is_empty(), "{said:#?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn another_permission_is_a_change() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = File::new("policy.yaml", &policy("1/hour"));
+    let server = Serving::start(&[file.path(), "--watch"]);
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("it is ours");
+    server.says("reloaded: nothing changed");
+}
+
+#[test]
+fn a_watched_file_that_stays_away_is_missed_once_and_its_return_is_told() {
+    let file = File::new("policy.yaml", &policy("1/hour"));
+    let server = Serving::start(&[file.path(), "--watch"]);
+    let away = file.folder().join("away.yaml");
+    fs::rename(file.path(), &away).expect("it can be renamed");
+    let why = "policy.yaml: no such file; what was read from it stays in force until it is back";
+    assert!(server.says(why).contains("WARN"));
+    thread::sleep(Duration::from_secs(1));
+    fs::rename(&away, file.path()).expect("it can be renamed");
+    let said = server.hears("policy.yaml is back");
+    assert!(said.is_empty(), "{said:#?}");
+}
+
 #[test]
 fn a_file_that_the_policy_names_is_watched_too() {
     let text = "\

@@ -48,6 +48,11 @@ impl Serving {
         self.until(text).1
     }
 
+    /// Waits for a line with this in it: the lines before.
+    pub(crate) fn hears(&self, text: &str) -> Vec<String> {
+        self.until(text).0
+    }
+
     fn until(&self, text: &str) -> (Vec<String>, String) {
         let mut said = Vec::new();
         let log = self.log.lock().expect("no test has failed in it");
@@ -78,8 +83,13 @@ impl Serving {
         answer
     }
 
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
+        let kill = Command::new("kill").args(["-s", signal, &self.id().to_string()]).status();
         assert!(kill.expect("kill is there").success());
     }
 
