@@ -55,7 +55,7 @@ pub(crate) struct Serve {
     pub(crate) limit: Option<Limits>,
 
     /// What --limit counts apart: client, path, header:NAME, … separated by commas [default: client]
-    #[arg(long, value_name = "PART", value_delimiter = ',', requires = "limit")]
+    #[arg(long, value_name = "PART", value_delimiter = ',', requires = "limit", conflicts_with = "file")]
     pub(crate) by: Vec<Part>,
 
     /// Where to listen, in place of the file's one listener [default with --limit: 127.0.0.1:8080]
@@ -72,7 +72,7 @@ pub(crate) struct Serve {
     pub(crate) store: Option<StoreConfig>,
 
     /// Read the policy file again when it has changed, as on SIGHUP: another in its place at once, one written in place when it
-    /// has been quiet for a second
+    /// has been quiet for a second, or after five
     #[arg(long, conflicts_with = "limit")]
     pub(crate) watch: bool,
 

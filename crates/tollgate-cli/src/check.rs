@@ -24,6 +24,10 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
         (Some(Err(mistaken)), _) => (None, Err(mistaken)),
         (None, new) => (None, new),
     };
+    let new = new.map(|mut new| {
+        new.warnings.extend(old.as_ref().and_then(|old| listens_nowhere(old, &new)));
+        new
+    });
     let (text, result) = match (new, check.output) {
         (Ok(loaded), Output::Human) => (human(&loaded, old.as_ref()), Ok(())),
         (Ok(loaded), Output::Json) => (format!("{}\n", meaning(&loaded, old.as_ref())), Ok(())),
@@ -35,6 +39,19 @@ pub(crate) fn run(check: &Check) -> Result<(), Failure> {
     };
     std::io::stdout().write_all(text.as_bytes()).context("standard output")?;
     result
+}
+
+/// A server that was told where to listen by its file alone refuses a file which does not say it.
+fn listens_nowhere(old: &Loaded, new: &Loaded) -> Option<Mistake> {
+    let is_lost = !old.config.listeners.is_empty() && new.config.listeners.is_empty();
+    is_lost.then(|| Mistake {
+        severity: Severity::Warning,
+        line: 1,
+        column: 1,
+        message: "it says nowhere to listen: only a server that was started with --listen or --upstream takes it"
+            .to_owned(),
+        help: Some("add `listen:` with an address".to_owned()),
+    })
 }
 
 fn human(loaded: &Loaded, old: Option<&Loaded>) -> String {

@@ -49,7 +49,7 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match replay.output {
         Output::Json => run.all(requests, &name, |line| {
-            serde_json::to_writer(&mut output, &line).context("standard output")?;
+            serde_json::to_writer(&mut output, &line).map_err(io::Error::from).context("standard output")?;
             output.write_all(b"\n").context("standard output")
         })?,
         Output::Human => run.all(requests, &name, |_| Ok(()))?,

@@ -103,7 +103,8 @@ impl Summary {
         let Some((first, last)) = self.lasted else {
             return writeln!(text, "no requests");
         };
-        writeln!(text, "{requests} requests from {} to {}", utc(first), utc(last))?;
+        let plural = if *requests == 1 { "" } else { "s" };
+        writeln!(text, "{requests} request{plural} from {} to {}", utc(first), utc(last))?;
         writeln!(text, "{denied} denied, {}", share(*denied, *requests))?;
         text.push_str(&self.time_that_went_back());
         for (index, rule) in policy.rules().iter().enumerate() {

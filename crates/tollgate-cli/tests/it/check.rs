@@ -111,5 +111,6 @@ fn wrong_usage_names_the_flag_and_exits_with_2() {
     run(&["frobnicate"]).exits(2).says("frobnicate");
     run(&["serve", "--limit", "5/fortnight"]).exits(2).says("--limit").says("expected a unit");
     run(&["serve", "policy.yaml", "--limit", "5/minute"]).exits(2).says("cannot be used with");
+    run(&["serve", "policy.yaml", "--by", "path"]).exits(2).says("cannot be used with");
     run(&["serve", "--limit", "5/minute", "--upstream", "https://example"]).exits(2).says("expected http://HOST:PORT");
 }

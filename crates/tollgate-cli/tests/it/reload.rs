@@ -559,6 +559,10 @@ fn what_would_change_can_be_asked_beforehand() {
             "warnings": [],
         })
     );
+    let listening = file.folder().join("listening.yaml");
+    fs::write(&listening, policy("5/hour")).expect("it can be written");
+    let listening = listening.to_str().expect("a plain name");
+    run(&["check", "--against", listening, &old]).exits(0).says("old.yaml:1:1: warning: it says nowhere to listen");
     run(&["check", "--against", &wrong, &new]).exits(2).says("wrong.yaml:1:29");
     run(&["check", "--against", &old, &wrong]).exits(2).says("wrong.yaml:1:29");
     run(&["check", "--against", &old, &wrong, "--output", "json"]).exits(2).says("\"column\":29");

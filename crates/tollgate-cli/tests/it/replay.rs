@@ -1,6 +1,6 @@
 //! `tollgate replay`: recorded requests on their own clock.
 
-use crate::command::{File, run_with_input};
+use crate::command::{File, run_with_input, tollgate};
 
 const POLICY: &str = "
 rules:
@@ -37,6 +37,21 @@ fn time_is_unix_seconds_or_rfc_3339_and_never_goes_back() {
     let allowed: Vec<bool> = ran.stdout.lines().map(|line| line.contains("\"allow\":true")).collect();
     assert_eq!(allowed, [true, false, true]);
     assert!(ran.stderr.contains("1 request had an earlier time"), "{}", ran.stderr);
+}
+
+/// `tollgate replay … | head -1` has what it wants.
+#[test]
+fn a_closed_pipe_ends_it_without_a_word() {
+    let policy = File::new("policy.yaml", "rules: [ { name: a, limit: 1/minute } ]");
+    let requests = "{\"time\": 1700000000, \"peer\": \"10.0.0.1\"}\n".repeat(10_000);
+    let policy = policy.and("requests.jsonl", &requests);
+    let requests = policy.folder().join("requests.jsonl");
+    let (read, written) = std::io::pipe().expect("a pipe");
+    drop(read);
+    let mut command = tollgate();
+    command.args(["replay", policy.path(), "--output", "json"]).arg(requests).stdout(written);
+    let ran = command.output().expect("the binary is built");
+    assert_eq!((ran.status.code(), ran.stderr), (Some(0), Vec::new()));
 }
 
 #[test]
