@@ -121,12 +121,13 @@ impl Sentinels {
     /// When that takes too long.
     #[track_caller]
     pub fn await_settled(&self) {
-        wait_for("sentinels to agree on a master", SETTLE_LIMIT, || {
+        wait_for("sentinels to agree on a master, the only one", SETTLE_LIMIT, || {
             let master = self.master();
             let agrees =
                 |sentinel: &Server| self.master_by(sentinel).is_some_and(|named| named.addr() == master.addr());
             let agreed = self.sentinels.iter().filter(|sentinel| sentinel.runs()).all(agrees);
-            (agreed && master.is_master()).then_some(())
+            let masters = self.servers.iter().filter(|server| server.runs() && server.is_master());
+            (agreed && master.is_master() && masters.count() == 1).then_some(())
         });
     }
 
