@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use tracing::warn;
 
-use crate::{failure::Seldom, worker::connections};
+use crate::failure::Seldom;
 
 /// The open connections of one listener, at most `bound` of them.
 pub(crate) struct OpenConnections {
@@ -216,6 +216,11 @@ impl Member {
         // An error means that it is leaving already.
         let _ = self.leave.send(leave);
     }
+}
+
+/// `1 connection`, `2 connections`
+pub(crate) fn connections(count: usize) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 const BUSY: u64 = u64::MAX;

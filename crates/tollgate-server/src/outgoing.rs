@@ -65,6 +65,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(address: IpAddr) -> Self {
+        // No address has a character that cannot stand in a header.
         let name = HeaderValue::from_str(&address.to_string());
         Self { address, name: name.unwrap_or(HeaderValue::from_static("unknown")) }
     }

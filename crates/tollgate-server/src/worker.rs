@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::{
     gate::{Door, Gate},
     listen,
+    open_connections::connections,
     reload::{Orders, Port},
     report::Report,
     server::{Stage, Stopper, wait_for},
@@ -169,11 +170,6 @@ impl Posts {
     fn dismiss(&self) -> usize {
         self.open.values().map(|post| post.door.gate().front.open_connections.dismiss()).sum()
     }
-}
-
-/// `1 connection`, `2 connections`
-pub(crate) fn connections(count: usize) -> String {
-    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn current_thread_runtime() -> io::Result<Runtime> {
