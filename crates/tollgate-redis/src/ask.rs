@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tollgate::{
     clock::Timestamp,
     policy::{Mode, Quotas},
@@ -62,9 +63,9 @@ impl Counter {
     }
 }
 
-/// The counters of these charges.
-pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
-    let mut counters = Vec::with_capacity(charges.len());
+/// The counters of these charges, where they are made: what is answered from leases needs them no longer than that.
+pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> SmallVec<[Counter; 1]> {
+    let mut counters = SmallVec::new();
     let mut shadows = 0;
     for charge in charges {
         let group = match charge.mode {
@@ -79,7 +80,7 @@ pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
             counters.push(Counter { key, quota: *quota, cost: charge.cost, lease: lease(charge, quota), group });
         }
     }
-    counters.into()
+    counters
 }
 
 /// Rules in shadow have nothing to gain: they are asked about with the request. And whoever only asks takes nothing.

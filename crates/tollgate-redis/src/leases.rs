@@ -4,11 +4,12 @@
 //! lost. When that is, is reckoned from before the trip, so that nobody here spends from a window that has ended there.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use ahash::RandomState;
 use tokio::sync::oneshot;
 use tollgate::{
     algorithm::{Outcome, Status, Verdict},
@@ -26,11 +27,15 @@ const LOOKED_AT: usize = 16;
 
 /// What this instance holds.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(Mutex<HashMap<Vec<u8>, Arc<Lease>>>);
+pub(crate) struct Leases(Mutex<HashMap<Vec<u8>, Arc<Lease>, RandomState>>);
 
 /// The share of one counter, and those who wait for more of it.
-#[derive(Debug, Default)]
-pub(crate) struct Lease(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// The name of the counter, for trips.
+    key: Vec<u8>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -59,7 +64,10 @@ struct Share {
 /// Somebody for whom there was too little.
 #[derive(Debug)]
 struct Waiting {
-    counter: Counter,
+    quota: Quota,
+    cost: u64,
+    /// What he would take at once.
+    lease: u64,
     reply: oneshot::Sender<Handed>,
 }
 
@@ -138,14 +146,13 @@ impl Leases {
             return lease.clone();
         }
         if leases.len() >= MAX_LEASES {
-            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.0).share.left);
+            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.state).share.left);
             let least = least.map(|(key, _)| key.clone());
             least.and_then(|least| leases.remove(&least));
         }
-        match leases.entry(key.to_vec()) {
-            Entry::Occupied(lease) => lease.get().clone(),
-            Entry::Vacant(place) => place.insert(Arc::default()).clone(),
-        }
+        let lease = Arc::new(Lease { key: key.to_vec(), state: Mutex::default() });
+        leases.insert(key.to_vec(), lease.clone());
+        lease
     }
 
     /// Puts what was charged at that time, by the clock of the server, back into the lease that it was spent of, and tells whether that is
@@ -153,7 +160,7 @@ impl Leases {
     pub(crate) fn give_back(&self, counter: &Counter, at: Timestamp) -> bool {
         let leases = lock(&self.0);
         let Some(lease) = leases.get(&counter.key) else { return false };
-        let share = &mut lock(&lease.0).share;
+        let share = &mut lock(&lease.state).share;
         let is_held = (share.server_since..share.server_ends).contains(&at);
         if is_held {
             share.left = share.left.saturating_add(counter.cost);
@@ -164,7 +171,7 @@ impl Leases {
     /// Of how many counters something is held, and how much of all together.
     pub(crate) fn held_now(&self, now: Timestamp) -> (usize, u64) {
         let left = |lease: &Arc<Lease>| {
-            let share = lock(&lease.0).share;
+            let share = lock(&lease.state).share;
             if now < share.ends { share.left } else { 0 }
         };
         let held: Vec<u64> = lock(&self.0).values().map(left).filter(|left| *left > 0).collect();
@@ -180,13 +187,13 @@ impl Leases {
 impl Lease {
     /// Spends a cost of what is held, if there is enough.
     pub(crate) fn spend(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Option<Portion> {
-        let spent = lock(&self.0).share.spend(&counter.quota, counter.cost, now)?;
+        let spent = lock(&self.state).share.spend(&counter.quota, counter.cost, now)?;
         Some(self.portion(spent, counter.cost))
     }
 
     /// Spends a cost of what is held, or has it wait for what a trip brings.
     pub(crate) fn spend_or_wait(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Result<Turn, RedisError> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         if let Some(spent) = state.share.spend(&counter.quota, counter.cost, now) {
             return Ok(Turn::Spends(self.portion(spent, counter.cost)));
         }
@@ -197,7 +204,8 @@ impl Lease {
             return Err(RedisError::Busy);
         }
         let (reply, handed) = oneshot::channel();
-        state.waiting.push_back(Waiting { counter: counter.clone(), reply });
+        let Counter { quota, cost, lease, .. } = *counter;
+        state.waiting.push_back(Waiting { quota, cost, lease, reply });
         Ok(if std::mem::replace(&mut state.travels, true) { Turn::Waits(handed) } else { Turn::Travels(handed) })
     }
 
@@ -206,13 +214,14 @@ impl Lease {
     /// It is for a lease, and besides for what others than the first one wait for: that is handed to them as soon as it is here, so that no more
     /// than a lease is held afterwards.
     pub(crate) fn next_trip(&self) -> Option<(Counter, usize)> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.waiting.retain(|waiting| !waiting.reply.is_closed());
         state.travels = !state.waiting.is_empty();
-        let mut of_all = state.waiting.iter().map(|waiting| &waiting.counter);
-        let mut counter = of_all.next()?.clone();
-        let others = of_all.filter(|other| other.quota.amount() >= counter.quota.amount());
-        counter.lease = others.fold(counter.lease, |lease, other| lease.saturating_add(other.cost));
+        let mut of_all = state.waiting.iter();
+        let Waiting { quota, cost, lease, .. } = of_all.next()?;
+        let others = of_all.filter(|other| other.quota.amount() >= quota.amount());
+        let lease = others.fold(*lease, |lease, other| lease.saturating_add(other.cost));
+        let counter = Counter { key: self.key.clone(), quota: *quota, cost: *cost, lease, group: 0 };
         Some((counter, state.waiting.len()))
     }
 
@@ -226,7 +235,7 @@ impl Lease {
         now: Timestamp,
     ) {
         let mut handed = Vec::new();
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let (nothing, mut without) = match brought {
             // There was enough for the first one. If he cannot have it, its window is over already.
             Ok(Some(brought)) => {
@@ -236,8 +245,7 @@ impl Lease {
             Ok(None) => (Ok(()), asked_for),
             Err(error) => (Err(error), asked_for),
         };
-        while let Some(Waiting { counter, .. }) = state.waiting.front() {
-            let (cost, quota) = (counter.cost, counter.quota);
+        while let Some(&Waiting { quota, cost, .. }) = state.waiting.front() {
             let answer = match state.share.spend(&quota, cost, now) {
                 Some(spent) => Ok(Some(self.portion(spent, cost))),
                 None if state.share.is_for_more(&quota, now) => Ok(None),
@@ -256,7 +264,7 @@ impl Lease {
 
     /// Lets those go who wait: whoever was on his way for them does not come back.
     pub(crate) fn abandon(&self) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.travels = false;
         state.waiting.clear();
     }
@@ -267,7 +275,7 @@ impl Lease {
 
     /// Puts back what was spent of a window, if that is still the one.
     fn put_back(&self, cost: u64, spent: &Spent) {
-        let share = &mut lock(&self.0).share;
+        let share = &mut lock(&self.state).share;
         if spent.at + spent.outcome.status.reset_after == share.server_ends {
             share.left = share.left.saturating_add(cost);
         }

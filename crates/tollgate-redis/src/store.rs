@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tokio::runtime;
 use tollgate::{
     clock::{Clock, Timestamp},
@@ -136,12 +137,19 @@ impl RedisStore {
     }
 
     /// What can be answered without asking anybody: from leases, or since it is known to be denied.
-    fn at_hand(&self, charges: &[Charge<'_>], counters: &Counters, now: Timestamp) -> Option<Taken> {
-        let spent = self.spend_at_hand(charges, counters).inspect(|_| self.counts.note_lease());
-        spent.or_else(|| self.denials.answer(charges, counters, now).inspect(|_| self.counts.note_denial()))
+    fn at_hand(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
+        if let Some(spent) = self.spend_at_hand(charges, counters, now) {
+            self.counts.note_lease();
+            return Some(spent);
+        }
+        self.denials.answer(charges, counters, now).inspect(|_| self.counts.note_denial())
     }
 
     fn counters(&self, charges: &[Charge<'_>]) -> Counters {
+        self.counters_here(charges).into_vec().into()
+    }
+
+    fn counters_here(&self, charges: &[Charge<'_>]) -> SmallVec<[Counter; 1]> {
         counters(&self.settings.url.prefix, charges)
     }
 
@@ -174,10 +182,11 @@ impl Store for RedisStore {
     type Error = RedisError;
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
-        let (counters, asked_at) = (self.counters(charges), self.clock.now());
+        let (counters, asked_at) = (self.counters_here(charges), self.clock.now());
         if let Some(taken) = self.at_hand(charges, &counters, asked_at) {
             return Ok(taken);
         }
+        let counters = Counters::from(counters.into_vec());
         let taken = self.in_time(pin!(self.take_all(charges, &counters))).await;
         self.counts.note_asked(taken.is_ok());
         match &taken {
@@ -199,7 +208,7 @@ impl Store for RedisStore {
         let may_lease = charges.iter().any(|charge| charge.quotas.sharing().lease.is_some());
         // Most requests find nothing, and need no keys to know that.
         match may_lease || !self.denials.is_empty() {
-            true => self.at_hand(charges, &self.counters(charges), self.clock.now()),
+            true => self.at_hand(charges, &self.counters_here(charges), self.clock.now()),
             false => None,
         }
     }

@@ -58,35 +58,42 @@ impl RedisStore {
                 }
             }
         }
+        match rest.is_empty() {
+            true => Ok(all_spent(charges, spending, self.clock.now())),
+            false => Box::pin(self.take_rest(charges, spending, &is_spent, &rest)).await,
+        }
+    }
+
+    /// Takes what could not be spent of leases, and keeps what was spent for the same request if that is taken.
+    async fn take_rest(
+        &self,
+        charges: &[Charge<'_>],
+        spending: Spending,
+        is_spent: &[bool],
+        rest: &[Part<'_, '_>],
+    ) -> Result<Taken, RedisError> {
         let all_of_rest: Place = (0..rest.len()).collect();
-        let of_rest = all(&rest, &all_of_rest);
-        let taken = match rest.is_empty() {
-            true => Taken::new(
-                spending.first().map_or_else(|| self.clock.now(), |portion| portion.spent.at),
-                Outcomes::new(),
-            ),
-            false if self.are_in_one_place(&of_rest) => *self.ask(Verb::Take, of_rest).await?.taken,
-            false => Box::pin(self.take_in_places(&rest)).await?,
+        let of_rest = all(rest, &all_of_rest);
+        let taken = match self.are_in_one_place(&of_rest) {
+            true => *self.ask(Verb::Take, of_rest).await?.taken,
+            false => self.take_in_places(rest).await?,
         };
-        let is_taken = Answers::of(&rest).note(&all_of_rest, &taken);
+        let is_taken = Answers::of(rest).note(&all_of_rest, &taken);
         let spent_at: SmallVec<[Timestamp; 4]> = spending.iter().map(|portion| portion.spent.at).collect();
         let spent: Outcomes = spending.into_iter().map(if is_taken { Portion::keep } else { Portion::undo }).collect();
-        Ok(with_spent(charges, &is_spent, spent.into_iter().zip(spent_at), taken))
+        Ok(with_spent(charges, is_spent, spent.into_iter().zip(spent_at), taken))
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
-    pub(crate) fn spend_at_hand(&self, charges: &[Charge<'_>], counters: &[Counter]) -> Option<Taken> {
+    pub(crate) fn spend_at_hand(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
         if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
             return None;
         }
-        let (now, mut spending) = (self.clock.now(), Spending::new());
+        let mut spending = Spending::new();
         for counter in counters {
             spending.push(self.leases.held(&counter.key)?.spend(counter, now)?);
         }
-        let mut spent_at = spending.iter().map(|portion| portion.spent.at);
-        let earliest = |charge: &Charge<'_>| spent_at.by_ref().take(charge.quotas.len()).min().unwrap_or(now);
-        let times = charges.iter().map(earliest).collect();
-        Some(taken_at(times, spending.into_iter().map(Portion::keep).collect(), now))
+        Some(all_spent(charges, spending, now))
     }
 
     /// What taking would answer.
@@ -221,6 +228,14 @@ fn taken_at(times: Times, outcomes: Outcomes, now: Timestamp) -> Taken {
     let of_charges = || times.iter().map(|time| (Answerer::Store, *time)).collect();
     let answerers = (!is_one).then(|| Box::new(Answerers { of_charges: of_charges() }));
     Taken { at, outcomes, answerers }
+}
+
+/// What was spent of leases, which is kept.
+fn all_spent(charges: &[Charge<'_>], spending: Spending, now: Timestamp) -> Taken {
+    let mut spent_at = spending.iter().map(|portion| portion.spent.at);
+    let earliest = |charge: &Charge<'_>| spent_at.by_ref().take(charge.quotas.len()).min().unwrap_or(now);
+    let times = charges.iter().map(earliest).collect();
+    taken_at(times, spending.into_iter().map(Portion::keep).collect(), now)
 }
 
 /// What was spent of leases, and what the servers have answered about the rest, in the order of the charges.
