@@ -221,8 +221,8 @@ fn check_failover(what: &str, url: &str, happens: impl FnOnce(), settled: impl F
     assert_eq!(counted.refused, 0, "{what}: clients were told of it");
     assert!(counted.without > 0, "{what}: nothing has happened");
     assert!(most <= BOUND, "{what}: {most} in one window, the bound is {BOUND}");
-    // Outside of the failure the store gives no more than the amount. A process that a busy machine keeps from its answer decides by itself even
-    // there, as is said, but that is rare.
+    // Outside of the failure the store gives no more than the amount. A process whose first question takes too long, or that a busy machine
+    // keeps from its answer, decides by itself even there, as is said: once each, no more.
     let is_amiss = |number: &u64| (window(failed_at)..=first_back).contains(number);
     for (number, admitted) in over.into_iter().filter(|(number, _)| !is_amiss(number)) {
         let shared = admitted - counted.by_themselves[number];
@@ -233,7 +233,7 @@ fn check_failover(what: &str, url: &str, happens: impl FnOnce(), settled: impl F
     }
     let alone: u64 =
         counted.by_themselves.iter().filter(|(number, _)| !is_amiss(number)).map(|(_, admitted)| admitted).sum();
-    assert!(alone <= AMOUNT / 10, "{what}: {alone} were admitted without the shared store where nothing was amiss");
+    assert!(alone <= PROCESSES, "{what}: {alone} were admitted without the shared store where nothing was amiss");
     assert!(back_after < settled_after + BACK_WITHIN && back_after < OVER_WITHIN, "{what}: back after {back_after:?}");
     let after = counted.windows.range(first_back + 1..).filter(|(_, admitted)| **admitted == AMOUNT).count();
     assert!(after >= 2, "{what}: they share nothing afterwards: {:?}", counted.windows);
@@ -477,7 +477,8 @@ async fn a_master_that_stands_still_keeps_nobody_from_the_others() {
 /// all were paused; and where the counter lay by which the store is tried, until a replica took over.
 #[tokio::test]
 async fn a_master_that_stands_still_leaves_the_counters_of_others_shared() {
-    let cluster = Cluster::redis();
+    // Else the Cluster itself refuses everybody, from when it has noticed until a replica takes over: after some 1.3 s.
+    let cluster = Cluster::start(Options::redis().with(&["--cluster-require-full-coverage", "no"]));
     let memory = MemoryStore::new(LOCAL_COUNTERS, Clock::system());
     let stores = Stores::sharing(RedisStore::connect(settings(cluster_url(&cluster))), memory, |_| {});
     let hot = subject("r", "1000000/day", Algorithm::FixedWindow);
@@ -506,6 +507,5 @@ async fn a_master_that_stands_still_leaves_the_counters_of_others_shared() {
     let sum = |of: &[(u64, u64)]| of.iter().fold((0, 0), |(all, shared), one| (all + one.0, shared + one.1));
     let ((of_silent, by_silent), (of_others, by_others)) = (sum(&stuck), sum(&others));
     println!("shared: {by_others} of {of_others} of other masters, {by_silent} of {of_silent} of the silent one");
-    // It was a third. A pause of all, once or twice on a busy machine, takes some.
-    assert!(by_others * 3 >= of_others * 2, "{by_others} of {of_others} are shared");
+    assert!(by_others * 10 >= of_others * 9, "{by_others} of {of_others} are shared");
 }
