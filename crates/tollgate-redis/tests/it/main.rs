@@ -1,5 +1,6 @@
 //! The store as its users meet it: on real servers.
 
+mod cluster;
 mod conforms;
 mod denials;
 mod extremes;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testbed::{Reply, Server};
+use testbed::{Cluster, Reply, Server};
 use tollgate::{
     algorithm::Outcome,
     clock::{Clock, Timestamp},
@@ -17,6 +17,14 @@ use tollgate_redis::{RedisError, RedisStore, Settings};
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(100);
 /// A store that can be asked again is asked again within this.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(2);
+/// A key that tests count by, which decides in a Cluster where its counters lie.
+pub(crate) const HOT: &str = "client";
+
+/// A Cluster by all of its nodes.
+pub(crate) fn cluster_url(cluster: &Cluster) -> String {
+    let addrs: Vec<_> = cluster.addrs().iter().map(ToString::to_string).collect();
+    format!("redis+cluster://{}", addrs.join(","))
+}
 
 /// A rule and whom it counts.
 #[derive(Clone)]
@@ -31,7 +39,7 @@ pub(crate) struct Subject {
 pub(crate) fn subject(rule: &str, limits: &str, algorithm: Algorithm) -> Subject {
     let limits = limits.parse().expect("tests write good limits");
     let quotas = Quotas::new(rule, &limits, Some(algorithm)).expect("tests write limits that can be counted");
-    Subject { rule: rule.to_owned(), key: Key::of(["client"]), quotas, mode: Mode::Enforce }
+    Subject { rule: rule.to_owned(), key: Key::of([HOT]), quotas, mode: Mode::Enforce }
 }
 
 impl Subject {
