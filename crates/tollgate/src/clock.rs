@@ -124,6 +124,7 @@ pub struct SystemClock(Arc<Ticking>);
 #[derive(Debug)]
 struct Ticking {
     ticks: quanta::Clock,
+    rate: Rate,
     started: Instant,
     started_at: Timestamp,
     /// The last answer of the system: the ticks then in the upper half, and the microseconds since the epoch.
@@ -131,9 +132,9 @@ struct Ticking {
 }
 
 /// How long ticks are counted before the system is asked again.
-const MAX_COUNTED_NANOS: u64 = 10_000_000;
+const MAX_COUNTED: Duration = Duration::from_millis(10);
 /// An answer that was longer on its way, because the thread was interrupted, is asked for again.
-const MAX_ANSWER_NANOS: u64 = 50_000;
+const MAX_ANSWER: Duration = Duration::from_micros(50);
 /// So often.
 const MAX_PATIENCE: u32 = 3;
 
@@ -144,8 +145,9 @@ impl SystemClock {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let started_at = Timestamp(micros(since_epoch));
         let ticks = quanta::Clock::new();
+        let rate = Rate::of(&ticks);
         let anchor = AtomicU128::new(anchor(ticks.raw(), started_at));
-        Self(Arc::new(Ticking { ticks, started: Instant::now(), started_at, anchor }))
+        Self(Arc::new(Ticking { ticks, rate, started: Instant::now(), started_at, anchor }))
     }
 
     #[inline]
@@ -154,9 +156,9 @@ impl SystemClock {
         loop {
             let known = self.0.anchor.load(Ordering::Acquire);
             let (then, at) = split(known);
-            let counted = self.0.ticks.delta_as_nanos(then, self.0.ticks.raw());
-            if counted < MAX_COUNTED_NANOS {
-                return at.after_micros(slowed(counted));
+            let counted = self.0.ticks.raw().saturating_sub(then);
+            if counted < self.0.rate.max_counted {
+                return at.after_micros(self.0.rate.micros(counted));
             }
             self.ask(known, questions);
             questions += 1;
@@ -165,18 +167,45 @@ impl SystemClock {
 
     #[cold]
     fn ask(&self, known: u128, questions: u32) {
+        let rate = &self.0.rate;
         let before = self.0.ticks.raw();
         let answer = self.0.started_at + self.0.started.elapsed();
         let ticks = self.0.ticks.raw();
-        if self.0.ticks.delta_as_nanos(before, ticks) > MAX_ANSWER_NANOS && questions < MAX_PATIENCE {
+        if rate.micros(ticks.saturating_sub(before)) > micros(MAX_ANSWER) && questions < MAX_PATIENCE {
             return;
         }
         let (then, at) = split(known);
         // Nobody has counted on from the last anchor to more than this.
-        let counted = self.0.ticks.delta_as_nanos(then, ticks).min(MAX_COUNTED_NANOS);
-        let now = answer.max(at.after_micros(slowed(counted)));
+        let counted = ticks.saturating_sub(then).min(rate.max_counted);
+        let now = answer.max(at.after_micros(rate.micros(counted)));
         // If somebody else has asked meanwhile, his answer holds for everybody.
         let _ = self.0.anchor.compare_exchange(known, anchor(ticks, now), Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+/// How ticks are counted: all that there is to work out, so that reading the clock is one multiplication.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    /// Microseconds a tick in 2⁶⁴ths, a thousandth too few.
+    micros: u64,
+    /// Ticks in [`MAX_COUNTED`].
+    max_counted: u64,
+}
+
+impl Rate {
+    fn of(ticks: &quanta::Clock) -> Self {
+        const MANY_BITS: u32 = 40;
+        let nanos_of_many = u128::from(ticks.delta_as_nanos(0, 1 << MANY_BITS)).max(1);
+        let micros = (nanos_of_many << (u64::BITS - MANY_BITS)) / 1_000;
+        let max_counted = (MAX_COUNTED.as_nanos() << MANY_BITS) / nanos_of_many;
+        // No tick is as long as a microsecond, or comes more often than 2⁶⁴ times in 10 ms.
+        let narrow = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        Self { micros: narrow(micros - (micros >> 10)), max_counted: narrow(max_counted) }
+    }
+
+    fn micros(self, ticks: u64) -> u64 {
+        // The upper half of the product.
+        (u128::from(ticks).wrapping_mul(self.micros.into()) >> 64) as u64
     }
 }
 
@@ -188,11 +217,6 @@ fn split(anchor: u128) -> (u64, Timestamp) {
     // Both are halves.
     let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default();
     (half(anchor >> 64), Timestamp(half(anchor)))
-}
-
-/// In microseconds.
-fn slowed(nanos: u64) -> u64 {
-    (nanos - (nanos >> 10)) / 1_000
 }
 
 /// A clock for tests and replays: it stands still until somebody turns it, and never turns back.
