@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, Verdict, packed};
+use super::{Numbers, Outcome, Status, Verdict, packed::Packed};
 use crate::quota::Quota;
 
 /// An open window: when it ends, and how many units were used of it. Never 0.
@@ -78,12 +78,12 @@ impl State {
     }
 
     /// Its end and what was used.
-    pub(super) fn pack(&self, origin: u64) -> u128 {
-        packed::join(self.end, origin, self.used)
+    pub(super) fn pack(&self, origin: u64) -> Packed {
+        Packed::new(self.end, origin, self.used)
     }
 
-    pub(super) fn unpack(bits: u128, origin: u64) -> Option<Self> {
-        let (end, used) = packed::split(bits, origin);
+    pub(super) fn unpack(packed: Packed, origin: u64) -> Option<Self> {
+        let (end, used) = packed.parts(origin);
         (used > 0).then_some(Self { end, used })
     }
 }

@@ -6,16 +6,23 @@
 use super::{Outcome, State, Told, calendar_window, fixed_window, sliding_window, token_bucket};
 use crate::quota::{Algorithm, Quota};
 
-/// Bits of a packed state.
-pub(crate) const BITS: u32 = INSTANT_BITS + COUNT_BITS;
 /// Microseconds since the origin: 142 years.
-const INSTANT_BITS: u32 = 52;
-const COUNT_BITS: u32 = 2 * HALF_BITS;
+pub(crate) const INSTANT_BITS: u32 = 52;
+pub(crate) const COUNT_BITS: u32 = 2 * HALF_BITS;
 pub(super) const HALF_BITS: u32 = 15;
 pub(super) const MAX_HALF: u64 = (1 << HALF_BITS) - 1;
 const MAX_INSTANT: u64 = (1 << INSTANT_BITS) - 1;
 const MAX_COUNT: u64 = (1 << COUNT_BITS) - 1;
 const MAX_SPAN: u64 = 1 << 50;
+
+/// A packed state; zeroes are one that is as new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Microseconds since the origin, in [`INSTANT_BITS`] bits.
+    pub(crate) instant: u64,
+    /// In [`COUNT_BITS`] bits.
+    pub(crate) count: u64,
+}
 
 /// Whether every state that this quota can bring about can be packed.
 pub(crate) fn is_narrow(quota: &Quota) -> bool {
@@ -36,66 +43,73 @@ pub(crate) fn is_narrow(quota: &Quota) -> bool {
 ///
 /// Inlined, with what it calls and what calls it: an outcome is large, and handing it on through memory costs as much as the step.
 #[inline(always)]
-pub(crate) fn charge<T: Told>(bits: u128, by: &Quota, quota: &Quota, cost: u64, now: u64, origin: u64) -> (u128, T) {
+pub(crate) fn charge<T: Told>(
+    packed: Packed,
+    by: &Quota,
+    quota: &Quota,
+    cost: u64,
+    now: u64,
+    origin: u64,
+) -> (Packed, T) {
     match quota.algorithm() {
         Algorithm::FixedWindow => {
-            let state = fixed_window::State::unpack(bits, origin);
+            let state = fixed_window::State::unpack(packed, origin);
             let (state, verdict) = fixed_window::charge(state, quota, cost, now);
             let outcome = match T::TELLS_STATUS {
                 true => fixed_window::outcome(state, verdict, quota, cost, now),
                 false => Outcome::untold(verdict),
             };
-            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
+            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::CalendarWindow => {
-            let state = fixed_window::State::unpack(bits, origin);
+            let state = fixed_window::State::unpack(packed, origin);
             let (state, verdict) = calendar_window::charge(state, quota, cost, now);
             let outcome = match T::TELLS_STATUS {
                 true => fixed_window::outcome(state, verdict, quota, cost, now),
                 false => Outcome::untold(verdict),
             };
-            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
+            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::SlidingWindow => {
-            let state = sliding_window::State::unpack(bits, origin);
+            let state = sliding_window::State::unpack(packed, origin);
             let (state, verdict) = sliding_window::charge(state, quota, cost, now);
             let outcome = match T::TELLS_STATUS {
                 true => sliding_window::outcome(state, verdict, quota, cost, now),
                 false => Outcome::untold(verdict),
             };
-            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
+            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::TokenBucket => {
-            let state = token_bucket::State::unpack(bits, origin, by.amount());
+            let state = token_bucket::State::unpack(packed, origin, by.amount());
             let (state, verdict) = token_bucket::charge(state, quota, cost, now);
             let outcome = match T::TELLS_STATUS {
                 true => token_bucket::outcome(state, verdict, quota, cost, now),
                 false => Outcome::untold(verdict),
             };
-            (state.map_or(0, |state| state.pack(origin)), T::of(outcome))
+            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
         }
         Algorithm::SlidingLog => unreachable!("a log is never packed"),
     }
 }
 
-/// The state in bits; 0 for one that is as new.
-pub(crate) fn pack(state: Option<&State>, origin: u64) -> u128 {
+/// The state, packed.
+pub(crate) fn pack(state: Option<&State>, origin: u64) -> Packed {
     match state {
         Some(State::Window(state)) => state.pack(origin),
         Some(State::SlidingWindow(state)) => state.pack(origin),
         Some(State::TokenBucket(state)) => state.pack(origin),
-        Some(State::SlidingLog(_)) | None => 0,
+        Some(State::SlidingLog(_)) | None => Packed::default(),
     }
 }
 
 /// The state that was packed by a charge of this quota.
-pub(crate) fn unpack(bits: u128, quota: &Quota, origin: u64) -> Option<State> {
+pub(crate) fn unpack(packed: Packed, quota: &Quota, origin: u64) -> Option<State> {
     match quota.algorithm() {
         Algorithm::FixedWindow | Algorithm::CalendarWindow => {
-            fixed_window::State::unpack(bits, origin).map(State::Window)
+            fixed_window::State::unpack(packed, origin).map(State::Window)
         }
-        Algorithm::SlidingWindow => sliding_window::State::unpack(bits, origin).map(State::SlidingWindow),
-        Algorithm::TokenBucket => token_bucket::State::unpack(bits, origin, quota.amount()).map(State::TokenBucket),
+        Algorithm::SlidingWindow => sliding_window::State::unpack(packed, origin).map(State::SlidingWindow),
+        Algorithm::TokenBucket => token_bucket::State::unpack(packed, origin, quota.amount()).map(State::TokenBucket),
         Algorithm::SlidingLog => None,
     }
 }
@@ -108,13 +122,13 @@ pub(crate) fn was_packed_by(state: &State, quota: &Quota) -> bool {
     }
 }
 
-pub(super) fn join(instant: u64, origin: u64, count: u64) -> u128 {
-    let since = instant.saturating_sub(origin).min(MAX_INSTANT);
-    u128::from(since) << COUNT_BITS | u128::from(count.min(MAX_COUNT))
-}
+impl Packed {
+    pub(super) fn new(instant: u64, origin: u64, count: u64) -> Self {
+        Self { instant: instant.saturating_sub(origin).min(MAX_INSTANT), count: count.min(MAX_COUNT) }
+    }
 
-pub(super) fn split(bits: u128, origin: u64) -> (u64, u64) {
-    // Neither has more than 52 bits.
-    let number = |bits: u128| u64::try_from(bits).unwrap_or_default();
-    (origin.saturating_add(number(bits >> COUNT_BITS)), number(bits & u128::from(MAX_COUNT)))
+    /// The instant since the epoch, and the count.
+    pub(super) fn parts(self, origin: u64) -> (u64, u64) {
+        (origin.saturating_add(self.instant), self.count)
+    }
 }

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, Verdict, packed};
+use super::{
+    Numbers, Outcome, Status, Verdict,
+    packed::{self, Packed},
+};
 use crate::quota::Quota;
 
 /// The current window's start, and the units charged in the window before it and in it. Never 0 and 0.
@@ -87,12 +90,12 @@ impl State {
     }
 
     /// Its start and both counts.
-    pub(super) fn pack(&self, origin: u64) -> u128 {
-        packed::join(self.start, origin, self.previous << packed::HALF_BITS | self.current)
+    pub(super) fn pack(&self, origin: u64) -> Packed {
+        Packed::new(self.start, origin, self.previous << packed::HALF_BITS | self.current)
     }
 
-    pub(super) fn unpack(bits: u128, origin: u64) -> Option<Self> {
-        let (start, counts) = packed::split(bits, origin);
+    pub(super) fn unpack(packed: Packed, origin: u64) -> Option<Self> {
+        let (start, counts) = packed.parts(origin);
         let (previous, current) = (counts >> packed::HALF_BITS, counts & packed::MAX_HALF);
         Some(Self { start, previous, current }).filter(Self::counts)
     }

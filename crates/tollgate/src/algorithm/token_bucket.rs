@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Numbers, Outcome, Status, Verdict, packed};
+use super::{Numbers, Outcome, Status, Verdict, packed::Packed};
 use crate::quota::{Quota, Token};
 
 /// When the bucket will be full: at `full_at` and `parts` / `amount` of a microsecond, refilled by `amount` units each
@@ -86,13 +86,13 @@ impl State {
     }
 
     /// When it is full; the amount is known from the quota of whoever took last.
-    pub(super) fn pack(&self, origin: u64) -> u128 {
-        packed::join(self.full_at, origin, self.parts)
+    pub(super) fn pack(&self, origin: u64) -> Packed {
+        Packed::new(self.full_at, origin, self.parts)
     }
 
-    pub(super) fn unpack(bits: u128, origin: u64, amount: u64) -> Option<Self> {
-        let (full_at, parts) = packed::split(bits, origin);
-        (bits > 0).then_some(Self { full_at, parts, amount: amount.max(1) })
+    pub(super) fn unpack(packed: Packed, origin: u64, amount: u64) -> Option<Self> {
+        let (full_at, parts) = packed.parts(origin);
+        (packed != Packed::default()).then_some(Self { full_at, parts, amount: amount.max(1) })
     }
 
     /// A bucket that is full at the same time, or a part of a microsecond later, and refills by `amount`, which is no less.

@@ -24,7 +24,10 @@ use super::{
     word::{Kind, Word},
 };
 use crate::{
-    algorithm::{self, State, Verdict, packed},
+    algorithm::{
+        self, State, Verdict,
+        packed::{self, Packed},
+    },
     clock::Timestamp,
 };
 
@@ -60,7 +63,7 @@ pub(super) struct Charged<'a> {
 impl Registry {
     /// What a newcomer owes before his first charge: whatever his cell holds could be his.
     pub(super) fn inherited(&self, registered: &Registered, tag: u32, now: Timestamp) -> Word {
-        let as_new = Word::settled(tag, registered.number, 0);
+        let as_new = Word::settled(tag, registered.number, Packed::default());
         if now.as_micros() >= registered.overflow.as_new_at.load(Ordering::SeqCst) {
             return as_new;
         }

@@ -10,7 +10,10 @@ use super::{
     word::{QUOTA_BITS, Word},
 };
 use crate::{
-    algorithm::{State, Told, packed},
+    algorithm::{
+        State, Told,
+        packed::{self, Packed},
+    },
     clock::Timestamp,
     policy::CounterId,
     quota::Quota,
@@ -23,7 +26,7 @@ const MAX_STEPS: usize = 16;
 /// All quotas seen, in a table of fixed size. A quota that is here stays here; reading takes no lock.
 #[derive(Debug)]
 pub(super) struct Registry {
-    quotas: Box<[OnceLock<Box<Registered>>]>,
+    quotas: Box<[OnceLock<Box<Registered>>; QUOTAS]>,
     /// By the counters they are for: quotas that differ in their amounts alone share them.
     overflows: Mutex<HashMap<CounterId, Arc<Overflow>>>,
     /// What is left for overflows that are not there yet.
@@ -51,7 +54,9 @@ impl Registered {
 impl Registry {
     /// For a table of so many counters.
     pub(super) fn new(counters: usize, origin: Timestamp) -> Self {
-        let quotas = (0..QUOTAS).map(|_| OnceLock::new()).collect();
+        // Not by way of an array, which would be on the stack first.
+        let quotas: Box<[_]> = (0..QUOTAS).map(|_| OnceLock::new()).collect();
+        let quotas = quotas.try_into().expect("there are as many");
         Self { quotas, overflows: Mutex::default(), budget: Budget::new(counters), origin }
     }
 
@@ -97,13 +102,13 @@ impl Registry {
         packed::unpack(word.state(), &registered.quota, self.origin.as_micros())
     }
 
-    pub(super) fn pack(&self, state: Option<&State>) -> u128 {
+    pub(super) fn pack(&self, state: Option<&State>) -> Packed {
         packed::pack(state, self.origin.as_micros())
     }
 
     /// What a charge of this quota makes of the state in a word, and gets.
     #[inline(always)]
-    pub(super) fn charged<T: Told>(&self, word: Word, by: &Registered, cost: u64, now: Timestamp) -> (u128, T) {
+    pub(super) fn charged<T: Told>(&self, word: Word, by: &Registered, cost: u64, now: Timestamp) -> (Packed, T) {
         // Who charged it last, by the amount that it refills with.
         let last = if word.quota() == by.number { Some(by) } else { self.of(word) };
         let (last, origin) = (&last.unwrap_or(by).quota, self.origin.as_micros());

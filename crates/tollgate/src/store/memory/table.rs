@@ -357,6 +357,7 @@ fn nonce() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithm::packed::Packed;
 
     #[test]
     fn what_a_counter_begins_with_is_asked_after_its_slots_were_looked_at() {
@@ -366,7 +367,7 @@ mod tests {
             let Room::In(slot, found) = table.room(&place, |_| Owes::<u8>::TooMuch) else { panic!("it is empty") };
             let reservation = Table::reserve(&place, slot, found).expect("nobody else is there");
             // If they were looked at after this, another's counter would be found.
-            let word = Word::settled(place.tag, 0, 1);
+            let word = Word::settled(place.tag, 0, Packed { instant: 0, count: 1 });
             let settle_another = || {
                 let free = |_, other: Slot<'_>, found| match other.rank > slot.rank && other.swap(found, word) {
                     true => ControlFlow::Break(()),

@@ -1,20 +1,23 @@
 //! One counter in one 128-bit word, which changes by a single compare-and-swap.
 //!
 //! ```text
-//!   bits 0..32    tag: what tells keys in one bucket apart
-//!        32..44   the quota that last charged it, by its number in the registry
-//!        44..46   what kind of word it is
-//!        46..128  a settled counter: its packed state; a reservation: a number that never comes again
+//!   low half    0..32   tag: what tells keys in one bucket apart
+//!               32..34  what kind of word it is
+//!               34..64  a settled counter: the count of its packed state
+//!   high half   0..12   a settled counter: the quota that last charged it, by its number in the registry
+//!               12..64  and the instant of its packed state
+//!               0..64   a reservation: a number that never comes again
 //! ```
+//!
+//! No part lies in both halves, so that it takes a single shift to have it.
 
-use crate::algorithm::packed;
+use crate::algorithm::packed::{COUNT_BITS, INSTANT_BITS, Packed};
 
-const QUOTA_AT: u32 = 32;
+const KIND_AT: u32 = 32;
+const COUNT_AT: u32 = KIND_AT + 2;
 /// Bits of a quota's number.
 pub(super) const QUOTA_BITS: u32 = 12;
-const KIND_AT: u32 = QUOTA_AT + QUOTA_BITS;
-const REST_AT: u32 = KIND_AT + 2;
-const _: () = assert!(REST_AT + packed::BITS == u128::BITS);
+const _: () = assert!(COUNT_AT + COUNT_BITS == u64::BITS && QUOTA_BITS + INSTANT_BITS == u64::BITS);
 
 const VACANT: u64 = 1;
 // Both of these stand for a key: they have this bit.
@@ -41,13 +44,18 @@ pub(super) enum Kind {
 impl Word {
     pub(super) const VACANT: Self = Self((VACANT as u128) << KIND_AT);
 
-    pub(super) fn settled(tag: u32, quota: u16, state: u128) -> Self {
-        Self(state << REST_AT | u128::from(SETTLED) << KIND_AT | u128::from(quota) << QUOTA_AT | u128::from(tag))
+    pub(super) fn settled(tag: u32, quota: u16, state: Packed) -> Self {
+        let low = state.count << COUNT_AT | SETTLED << KIND_AT | u64::from(tag);
+        Self::of_halves(low, state.instant << QUOTA_BITS | u64::from(quota))
     }
 
     /// A reservation unlike any other: a word that was removed and is there again is not the same.
     pub(super) fn reserved(tag: u32, nonce: u64) -> Self {
-        Self(u128::from(nonce) << REST_AT | u128::from(RESERVED) << KIND_AT | u128::from(tag))
+        Self::of_halves(RESERVED << KIND_AT | u64::from(tag), nonce)
+    }
+
+    fn of_halves(low: u64, high: u64) -> Self {
+        Self(u128::from(high) << u64::BITS | u128::from(low))
     }
 
     pub(super) fn kind(self) -> Kind {
@@ -64,22 +72,26 @@ impl Word {
     }
 
     pub(super) fn quota(self) -> u16 {
-        u16::try_from(self.low() >> QUOTA_AT & ((1 << QUOTA_BITS) - 1)).unwrap_or_default()
+        u16::try_from(self.high() & ((1 << QUOTA_BITS) - 1)).unwrap_or_default()
     }
 
-    /// The half with everything but most of the state.
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
     fn low(self) -> u64 {
         self.0 as u64
     }
 
-    /// The packed state of a settled word; 0 is as new.
-    pub(super) fn state(self) -> u128 {
-        self.0 >> REST_AT
+    fn high(self) -> u64 {
+        // A half fits.
+        u64::try_from(self.0 >> u64::BITS).unwrap_or_default()
+    }
+
+    /// The packed state of a settled word.
+    pub(super) fn state(self) -> Packed {
+        Packed { instant: self.high() >> QUOTA_BITS, count: self.low() >> COUNT_AT }
     }
 
     /// The same counter in another state.
-    pub(super) fn with_state(self, state: u128) -> Self {
+    pub(super) fn with_state(self, state: Packed) -> Self {
         Self::settled(self.tag(), self.quota(), state)
     }
 
