@@ -16,22 +16,24 @@ mod table;
 mod wide;
 mod word;
 
-use std::{convert::Infallible, fmt, hint, time::Duration};
+use std::{convert::Infallible, fmt, hint, ptr, time::Duration};
 
 use smallvec::SmallVec;
 
 use self::{
     counters::{Counter, Counters, Done, Step},
+    registry::Registered,
     secret::Secret,
     shard::CounterKey,
-    table::Table,
+    table::{Table, fetch},
     wide::{Locked, Wide},
 };
 use super::{Charge, GiveBack, Outcomes, Store, Taken, passes};
 use crate::{
     algorithm::{Outcome, Verdict},
     clock::{Clock, Timestamp},
-    policy::CounterId,
+    key::Key,
+    policy::{CounterId, Quotas},
     quota::Quota,
 };
 
@@ -203,8 +205,18 @@ impl MemoryStore {
     /// The counter of a charge of one quota, whose memory is on its way. None: it has several, or is not in the table.
     #[inline(always)]
     fn only_counter<'a>(&'a self, charge: &Charge<'a>) -> Option<Counter<'a>> {
-        let (id, quota) = charge.quotas.only()?;
-        if let Seat::Table(counter) = self.seat(charge, id, quota) { Some(counter) } else { None }
+        Some(self.counter(self.only_registered(charge.quotas)?, charge.key))
+    }
+
+    #[inline(always)]
+    fn only_registered(&self, quotas: &Quotas) -> Option<&Registered> {
+        let (id, quota) = quotas.only()?;
+        if quotas.are_wide() { None } else { self.counters.registered(id, quota) }
+    }
+
+    #[inline(always)]
+    fn counter<'a>(&'a self, registered: &'a Registered, key: &Key) -> Counter<'a> {
+        self.counters.counter(registered, self.secret.hash(registered.id.as_u64(), key.as_bytes()))
     }
 
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
@@ -267,13 +279,21 @@ impl MemoryStore {
     /// ```
     pub fn take_each_now(&self, charges: &[Charge<'_>], verdicts: &mut Vec<Verdict>) {
         for charges in charges.chunks(AT_ONCE) {
+            charges.iter().for_each(|charge| fetch(charge.key));
             let mut counters = [None; AT_ONCE];
-            for (counter, charge) in counters.iter_mut().zip(charges) {
-                *counter = self.only_counter(charge);
+            // Nearly all are of the same rule.
+            let mut last: Option<(&Quotas, Option<&Registered>)> = None;
+            for (counter, Charge { key, quotas, .. }) in counters.iter_mut().zip(charges) {
+                let registered = match last {
+                    Some((last, registered)) if ptr::eq(last, *quotas) => registered,
+                    _ => self.only_registered(quotas),
+                };
+                last = Some((quotas, registered));
+                *counter = registered.map(|registered| self.counter(registered, key));
             }
             let at = self.clock.now();
-            verdicts.extend(charges.iter().zip(counters).map(|(charge, counter)| {
-                let taken = counter.and_then(|counter| self.counters.take(&counter, charge.cost, at));
+            verdicts.extend(charges.iter().zip(&counters).map(|(charge, counter)| {
+                let taken = counter.as_ref().and_then(|counter| self.counters.take(counter, charge.cost, at));
                 taken.unwrap_or_else(|| self.take_several(charge))
             }));
         }
@@ -333,9 +353,12 @@ impl MemoryStore {
 
     #[inline(always)]
     fn seat<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &Quota) -> Seat<'a> {
+        let registered = if charge.quotas.are_wide() { None } else { self.counters.registered(id, quota) };
         let hash = self.secret.hash(id.as_u64(), charge.key.as_bytes());
-        let narrow = if charge.quotas.are_wide() { None } else { self.counters.counter(id, quota, hash) };
-        narrow.map_or(Seat::Wide(CounterKey { hash, id, key: charge.key }), Seat::Table)
+        match registered {
+            Some(registered) => Seat::Table(self.counters.counter(registered, hash)),
+            None => Seat::Wide(CounterKey { hash, id, key: charge.key }),
+        }
     }
 
     fn lock<'a>(&'a self, asked: &[Ask<'_>]) -> Locked<'a> {
@@ -370,7 +393,7 @@ impl MemoryStore {
     }
 
     #[inline(always)]
-    fn look<'a>(&'a self, asked: &Ask<'_>, cost: u64, wide: &mut Locked<'_>, at: Timestamp) -> (Outcome, Step<'a>) {
+    fn look<'a>(&'a self, asked: &Ask<'a>, cost: u64, wide: &mut Locked<'_>, at: Timestamp) -> (Outcome, Step<'a>) {
         match &asked.seat {
             Seat::Table(counter) => self.counters.look(counter, cost, at),
             Seat::Wide(key) => (wide.shard(key).look(key, asked.quota, cost, at), Step::Nothing),

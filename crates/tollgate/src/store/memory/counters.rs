@@ -43,7 +43,7 @@ struct Tally {
 /// A counter that a request concerns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter<'a> {
-    place: Place,
+    place: Place<'a>,
     registered: &'a Registered,
 }
 
@@ -115,12 +115,18 @@ impl Counters {
         }
     }
 
-    /// The counter of a key, whose hash this is; its memory is on its way. None: there are too many different quotas.
+    /// A quota as it is known here. None: there are too many different ones.
     #[inline(always)]
-    pub(super) fn counter(&self, id: CounterId, quota: &Quota, hash: u64) -> Option<Counter<'_>> {
+    pub(super) fn registered(&self, id: CounterId, quota: &Quota) -> Option<&Registered> {
+        self.registry.number(id, quota)
+    }
+
+    /// The counter of a key, whose hash this is; its memory is on its way.
+    #[inline(always)]
+    pub(super) fn counter<'a>(&'a self, registered: &'a Registered, hash: u64) -> Counter<'a> {
         let place = self.table.place(hash);
-        self.table.fetch(&place);
-        Some(Counter { registered: self.registry.number(id, quota)?, place })
+        place.fetch();
+        Counter { place, registered }
     }
 
     /// Takes a charge, or says why not, of a request that places no other. None: somebody else was faster.
@@ -151,7 +157,7 @@ impl Counters {
     }
 
     /// What a charge would get, and do.
-    pub(super) fn look(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> (Outcome, Step<'_>) {
+    pub(super) fn look<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> (Outcome, Step<'a>) {
         let settled = self.table.seek_settled(&counter.place).map(|(slot, word)| Sought::Settled(slot, word));
         self.look_at(settled.unwrap_or_else(|| self.table.seek(&counter.place)), counter, cost, now)
     }
@@ -258,7 +264,7 @@ impl Counters {
     /// Reserves a slot for a newcomer, and keeps the debt of whoever had it.
     fn reserve<'a>(
         &'a self,
-        counter: &Counter<'_>,
+        counter: &Counter<'a>,
         to: Bring<'a>,
         cost: u64,
         now: Timestamp,
@@ -276,7 +282,7 @@ impl Counters {
     }
 
     #[inline(never)]
-    fn make_room(&self, counter: &Counter<'_>, cost: u64, now: Timestamp) -> Result<(Slot<'_>, Word), NoSlot> {
+    fn make_room<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> Result<(Slot<'a>, Word), NoSlot> {
         let Counter { place, registered } = counter;
         let own = Debt::of_first(&registered.quota, cost);
         let (slot, found) = match self.table.room(place, |word| self.owes(word, own, now)) {
@@ -322,7 +328,7 @@ impl Counters {
         }
     }
 
-    fn tally(&self, place: &Place) -> &Tally {
+    fn tally(&self, place: &Place<'_>) -> &Tally {
         &self.tallies[place.tag as usize % self.tallies.len()]
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Registry {
 /// A quota, and the number it has in words.
 #[derive(Debug)]
 pub(super) struct Registered {
-    id: CounterId,
+    pub(super) id: CounterId,
     pub(super) number: u16,
     pub(super) quota: Quota,
     pub(super) overflow: Arc<Overflow>,

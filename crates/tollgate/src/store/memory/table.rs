@@ -14,7 +14,7 @@
 //! know whose goes first, so never both settle. Who finds a reservation of another thread settles it himself, by steps 2 and
 //! 3, and waits for nobody.
 
-use std::{cell::Cell, ops::ControlFlow, sync::atomic::AtomicU64};
+use std::{cell::Cell, fmt, ops::ControlFlow, ptr, sync::atomic::AtomicU64};
 
 use portable_atomic::{AtomicU128, Ordering};
 
@@ -38,19 +38,20 @@ pub(super) struct Table {
     buckets: usize,
 }
 
+type Bucket = [AtomicU128; SLOTS];
+
 /// Where a key can stand, and by what it is known there. All of it comes from a hash with a secret.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
     pub(super) tag: u32,
-    buckets: [u32; 3],
+    usual: [&'a Bucket; 2],
+    /// Of the third bucket, which hardly anybody asks for, what makes its number.
+    third: u32,
 }
 
-/// A slot, with its place in the table: every thread ranks the slots of a key in the same way.
+/// A slot.
 #[derive(Clone, Copy)]
-pub(super) struct Slot<'a> {
-    word: &'a AtomicU128,
-    rank: usize,
-}
+pub(super) struct Slot<'a>(&'a AtomicU128);
 
 /// What is known of a key.
 #[derive(Clone, Copy)]
@@ -91,8 +92,8 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn count(&mut self, slot: Slot<'a>, word: Word) {
-        self.slots += 1;
+    fn count(&mut self, slots: usize, slot: Slot<'a>, word: Word) {
+        self.slots += slots;
         self.first = self.first.or(Some((slot, word)));
     }
 
@@ -130,51 +131,31 @@ impl Table {
         size_of_val(&*self.slots)
     }
 
-    /// The slots of a bucket, of which there is one for every number below `buckets`.
+    /// A bucket by a fraction of 32 bits.
     #[inline(always)]
-    fn bucket(&self, number: u32) -> &[AtomicU128; SLOTS] {
+    fn bucket(&self, fraction: u32) -> &Bucket {
         let (buckets, _) = self.slots[self.first..].as_chunks();
-        &buckets[number as usize]
+        // The upper half of the product: below the number of buckets, which fits 32 bits.
+        let number = u64::from(fraction).wrapping_mul(self.buckets as u64) >> 32;
+        &buckets[usize::try_from(number).unwrap_or_default()]
     }
 
     #[inline(always)]
-    pub(super) fn place(&self, hash: u64) -> Place {
-        let bucket = |hash: u64| {
-            // The upper half of the product of a fraction of 32 bits: below the number of buckets, which fits 32 bits.
-            let scaled = (hash >> 32).wrapping_mul(self.buckets as u64) >> 32;
-            u32::try_from(scaled).unwrap_or_default()
-        };
+    pub(super) fn place(&self, hash: u64) -> Place<'_> {
+        let upper = |hash: u64| u32::try_from(hash >> 32).unwrap_or_default();
         // Odd factors (Steele and Vigna, "Computationally easy, spectrally good multipliers", 2021) mix all bits into the upper
         // ones, so that the three buckets of a key depend on each other no more than those of different keys.
         let folded = hash ^ hash >> 32;
         let (second, third) = (folded.wrapping_mul(0xF135_7AEA_2E62_A9C5), folded.wrapping_mul(0xD134_2543_DE82_EF95));
         let tag = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default();
-        Place { tag, buckets: [bucket(hash), bucket(second), bucket(third)] }
-    }
-
-    /// Has the two usual buckets of a key brought near, while the caller reads the clock or goes on to other keys.
-    #[inline(always)]
-    pub(super) fn fetch(&self, place: &Place) {
-        #[cfg(target_arch = "x86_64")]
-        for bucket in &place.buckets[..2] {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let line = self.bucket(*bucket).as_ptr();
-            // SAFETY: it is only a hint, which changes nothing that can be seen, and the line is there.
-            #[expect(unsafe_code, reason = "a load would be waited for by the clock")]
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(line.cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = place;
+        Place { tag, usual: [self.bucket(upper(hash)), self.bucket(upper(second))], third: upper(third) }
     }
 
     /// Finds the counter of a key where nearly all are. None: it is elsewhere, or nowhere.
     #[inline(always)]
-    pub(super) fn seek_settled(&self, place: &Place) -> Option<(Slot<'_>, Word)> {
-        for bucket in &place.buckets[..2] {
-            for (i, word) in self.bucket(*bucket).iter().enumerate() {
-                let slot = Slot { word, rank: *bucket as usize * SLOTS + i };
+    pub(super) fn seek_settled<'a>(&self, place: &Place<'a>) -> Option<(Slot<'a>, Word)> {
+        for bucket in place.usual {
+            for slot in bucket.iter().map(Slot) {
                 let word = slot.load();
                 if word.is_settled_of(place.tag) {
                     return Some((slot, word));
@@ -186,19 +167,19 @@ impl Table {
 
     /// Finds the word of a key. With reservations only, it is the one that goes first.
     #[inline(never)]
-    pub(super) fn seek(&self, place: &Place) -> Sought<'_> {
+    pub(super) fn seek<'a>(&'a self, place: &Place<'a>) -> Sought<'a> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
         let mut empty = [Found::default(); 3];
-        let settled = self.each(place, |choice, slot, word| {
+        let settled = self.each(place, |choice, left, slot, word| {
             if word.is_of(place.tag) {
                 if word.kind() == Kind::Settled {
                     return ControlFlow::Break((slot, word));
                 }
-                if reserved.is_none_or(|(first, _)| slot.rank < first.rank) {
+                if reserved.is_none_or(|(first, _)| slot.goes_before(first)) {
                     reserved = Some((slot, word));
                 }
             } else if word.kind() == Kind::Empty {
-                empty[choice].count(slot, word);
+                empty[choice].count(left, slot, word);
             }
             ControlFlow::Continue(())
         });
@@ -213,16 +194,16 @@ impl Table {
     /// it is asked after all slots have been looked at.
     pub(super) fn settle(
         &self,
-        place: &Place,
+        place: &Place<'_>,
         (slot, reservation): (Slot<'_>, Word),
         word: Word,
         is_true: impl FnOnce() -> bool,
     ) -> bool {
-        let alone = self.each(place, |_, other, found| {
-            if other.rank == slot.rank || !found.is_of(place.tag) {
+        let alone = self.each(place, |_, _, other, found| {
+            if other.is(slot) || !found.is_of(place.tag) {
                 return ControlFlow::Continue(());
             }
-            let goes_first = found.kind() == Kind::Settled || other.rank < slot.rank;
+            let goes_first = found.kind() == Kind::Settled || other.goes_before(slot);
             match !goes_first && other.swap(found, Word::VACANT) {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
@@ -238,11 +219,11 @@ impl Table {
     /// Room for a newcomer where every slot of his usual buckets has been used, by what `owes` says of each counter: one there
     /// that owes nothing, else any of the third bucket, else the one that owes least.
     #[inline(never)]
-    pub(super) fn room<O: Ord>(&self, place: &Place, owes: impl Fn(Word) -> Owes<O>) -> Room<'_> {
+    pub(super) fn room<'a, O: Ord>(&'a self, place: &Place<'a>, owes: impl Fn(Word) -> Owes<O>) -> Room<'a> {
         let mut empty = None;
         let mut as_new = [Found::default(); 3];
         let mut least: Option<(O, Slot<'_>, Word)> = None;
-        let unknown = self.each(place, |choice, slot, word| {
+        let unknown = self.each(place, |choice, _, slot, word| {
             if word.is_of(place.tag) {
                 return ControlFlow::Break(());
             }
@@ -251,7 +232,7 @@ impl Table {
                 return ControlFlow::Continue(());
             }
             match owes(word) {
-                Owes::Nothing => as_new[choice].count(slot, word),
+                Owes::Nothing => as_new[choice].count(1, slot, word),
                 Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
                     least = Some((debt, slot, word));
                 }
@@ -271,33 +252,59 @@ impl Table {
     }
 
     /// Reserves a slot with `expected` in it.
-    pub(super) fn reserve(place: &Place, slot: Slot<'_>, expected: Word) -> Option<Word> {
+    pub(super) fn reserve(place: &Place<'_>, slot: Slot<'_>, expected: Word) -> Option<Word> {
         let reservation = Word::reserved(place.tag, nonce());
         slot.swap(expected, reservation).then_some(reservation)
     }
 
-    /// Shows all slots where a key can stand, each with its word and which choice of the key its bucket is.
+    /// Shows all slots where a key can stand: which choice of the key its bucket is, how many there are from this one on, the slot
+    /// and its word. What comes after an empty one is empty too: a newcomer takes the first, and none becomes so again.
     #[inline(always)]
     fn each<'a, B>(
         &'a self,
-        place: &Place,
-        mut show: impl FnMut(usize, Slot<'a>, Word) -> ControlFlow<B>,
+        place: &Place<'a>,
+        mut show: impl FnMut(usize, usize, Slot<'a>, Word) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut some_empty = false;
-        for (choice, bucket) in place.buckets.iter().enumerate() {
-            // Who was here before the usual buckets were full is in them, and no slot becomes empty again.
-            if choice == 2 && some_empty {
-                break;
-            }
-            for (i, word) in self.bucket(*bucket).iter().enumerate() {
-                let slot = Slot { word, rank: *bucket as usize * SLOTS + i };
+        let mut is_full = |choice, bucket: &'a Bucket| {
+            for (left, slot) in (1..=SLOTS).rev().zip(bucket.iter().map(Slot)) {
                 let word = slot.load();
-                some_empty |= word.kind() == Kind::Empty;
-                show(choice, slot, word)?;
+                show(choice, left, slot, word)?;
+                if word.kind() == Kind::Empty {
+                    return ControlFlow::Continue(false);
+                }
             }
+            ControlFlow::Continue(true)
+        };
+        // Who was here before the usual buckets were full is in them, and no slot becomes empty again.
+        if is_full(0, place.usual[0])? & is_full(1, place.usual[1])? {
+            is_full(2, self.bucket(place.third))?;
         }
         ControlFlow::Continue(())
     }
+}
+
+impl Place<'_> {
+    /// Has the two usual buckets of a key brought near, while the caller reads the clock or goes on to other keys.
+    #[inline(always)]
+    pub(super) fn fetch(&self) {
+        self.usual.into_iter().for_each(fetch);
+    }
+}
+
+/// Has this brought near, while the caller does something else.
+#[inline(always)]
+pub(super) fn fetch<T>(it: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it is only a hint, which changes nothing that can be seen, and what it refers to is there.
+        #[expect(unsafe_code, reason = "a load would be waited for")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(it).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = it;
 }
 
 #[inline(always)]
@@ -309,17 +316,32 @@ fn load(slot: &AtomicU128) -> Word {
 
 impl Slot<'_> {
     fn load(self) -> Word {
-        load(self.word)
+        load(self.0)
+    }
+
+    fn is(self, other: Slot<'_>) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+
+    /// Every thread ranks the slots of a key in the same way: by where they are.
+    fn goes_before(self, other: Slot<'_>) -> bool {
+        ptr::from_ref(self.0) < ptr::from_ref(other.0)
     }
 
     pub(super) fn swap(self, old: Word, new: Word) -> bool {
         interleave();
-        self.word.compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        self.0.compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 
-impl std::fmt::Debug for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").field("buckets", &self.buckets).finish()
     }
 }
@@ -369,7 +391,7 @@ mod tests {
             // If they were looked at after this, another's counter would be found.
             let word = Word::settled(place.tag, 0, Packed { instant: 0, count: 1 });
             let settle_another = || {
-                let free = |_, other: Slot<'_>, found| match other.rank > slot.rank && other.swap(found, word) {
+                let free = |_, _, other: Slot<'_>, found| match slot.goes_before(other) && other.swap(found, word) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 };
@@ -378,5 +400,18 @@ mod tests {
             assert!(table.settle(&place, (slot, reservation), word, settle_another));
         };
         shuttle::check_random(settle, 1);
+    }
+
+    #[test]
+    fn a_counter_behind_a_slot_that_was_left_is_found() {
+        let seek = || {
+            let table = Table::new(4);
+            let place = table.place(0x1234_5678_9ABC_DEF0);
+            let [left, taken, ..] = place.usual[0].each_ref().map(Slot);
+            let (empty, word) = (Word(0), Word::settled(place.tag, 0, Packed { instant: 0, count: 1 }));
+            assert!(left.swap(empty, Word::VACANT) && taken.swap(empty, word));
+            assert!(matches!(table.seek(&place), Sought::Settled(_, found) if found == word));
+        };
+        shuttle::check_random(seek, 1);
     }
 }

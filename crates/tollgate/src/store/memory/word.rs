@@ -31,7 +31,7 @@ pub(super) struct Word(pub(super) u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Nothing was ever here. No slot becomes so again: that a bucket has an empty slot says that no key ever had to go
-    /// elsewhere for want of room in it.
+    /// elsewhere for want of room in it. Newcomers take the first of a bucket, so those after it are empty too.
     Empty,
     /// A reservation was here and came to nothing.
     Vacant,
