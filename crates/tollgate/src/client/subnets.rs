@@ -1,9 +1,9 @@
 //! Sets of addresses and subnets, asked for the longest prefix that holds an address.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{cmp::Reverse, fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixSet;
+use prefix_trie::{Prefix, PrefixSet};
 
 /// Addresses and subnets, or everybody.
 ///
@@ -18,8 +18,8 @@ use prefix_trie::PrefixSet;
 #[derive(Clone, Debug, Default)]
 pub struct Subnets {
     all: bool,
-    v4: PrefixSet<Ipv4Net>,
-    v6: PrefixSet<Ipv6Net>,
+    v4: Nets<Ipv4Net>,
+    v6: Nets<Ipv6Net>,
 }
 
 impl Subnets {
@@ -32,8 +32,8 @@ impl Subnets {
     pub fn add(&mut self, other: Subnet) {
         match other {
             Subnet::All => self.all = true,
-            Subnet::Net(IpNet::V4(net)) => drop(self.v4.insert(net)),
-            Subnet::Net(IpNet::V6(net)) => drop(self.v6.insert(net)),
+            Subnet::Net(IpNet::V4(net)) => self.v4.add(net),
+            Subnet::Net(IpNet::V6(net)) => self.v6.add(net),
         }
     }
 
@@ -50,8 +50,8 @@ impl Subnets {
     /// The entry with the longest prefix that holds an address.
     pub fn longest(&self, address: IpAddr) -> Option<Subnet> {
         let net = match address.to_canonical() {
-            IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).map(IpNet::V4),
-            IpAddr::V6(v6) => self.v6.get_lpm(&Ipv6Net::from(v6)).map(IpNet::V6),
+            IpAddr::V4(v4) => self.v4.longest(v4.into()).map(IpNet::V4),
+            IpAddr::V6(v6) => self.v6.longest(v6.into()).map(IpNet::V6),
         };
         net.map(Subnet::Net).or(self.all.then_some(Subnet::All))
     }
@@ -61,13 +61,17 @@ impl fmt::Display for Subnets {
     /// The first few of its entries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 4;
-        let nets = self.v4.iter().map(IpNet::V4).chain(self.v6.iter().map(IpNet::V6));
+        let nets = self.v4.all.iter().map(IpNet::V4).chain(self.v6.all.iter().map(IpNet::V6));
         let entries = self.all.then_some(Subnet::All).into_iter().chain(nets.map(Subnet::Net));
         for (i, entry) in entries.enumerate() {
             match i {
                 0 => write!(f, "{entry}")?,
                 SHOWN => {
-                    return write!(f, " and {} more", self.v4.len() + self.v6.len() + usize::from(self.all) - SHOWN);
+                    return write!(
+                        f,
+                        " and {} more",
+                        self.v4.all.len() + self.v6.all.len() + usize::from(self.all) - SHOWN
+                    );
                 }
                 _ => write!(f, ", {entry}")?,
             }
@@ -78,11 +82,46 @@ impl fmt::Display for Subnets {
 
 impl PartialEq for Subnets {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all && self.v4.iter().eq(other.v4.iter()) && self.v6.iter().eq(other.v6.iter())
+        self.all == other.all
+            && self.v4.all.iter().eq(other.v4.all.iter())
+            && self.v6.all.iter().eq(other.v6.all.iter())
     }
 }
 
 impl Eq for Subnets {}
+
+/// Subnets of one family. Mostly they are few, and then it takes less to compare all of them than to walk down the tree.
+#[derive(Clone, Debug, Default)]
+struct Nets<P: Prefix> {
+    all: PrefixSet<P>,
+    /// All of them, the longest prefix first, or none if they are more than [`FEW`].
+    few: Vec<P>,
+}
+
+/// How many subnets are compared one by one.
+const FEW: usize = 8;
+
+impl<P: Prefix + Copy> Nets<P> {
+    fn add(&mut self, net: P) {
+        if !self.all.insert(net) {
+            return;
+        }
+        match self.all.len() <= FEW {
+            true => {
+                self.few.push(net);
+                self.few.sort_by_key(|net| Reverse(net.prefix_len()));
+            }
+            false => self.few.clear(),
+        }
+    }
+
+    fn longest(&self, address: P) -> Option<P> {
+        match self.all.len() <= FEW {
+            true => self.few.iter().find(|net| net.contains(&address)).copied(),
+            false => self.all.get_lpm(&address),
+        }
+    }
+}
 
 impl FromIterator<Subnet> for Subnets {
     fn from_iter<I: IntoIterator<Item = Subnet>>(subnets: I) -> Self {

@@ -1,10 +1,12 @@
 //! Who the client is: every vector, and the attacks that the rules of trust are there for.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use tollgate::{
     algorithm::Verdict,
-    client::{Proxies, TrustedProxy},
+    client::{Proxies, Subnet, Subnets, TrustedProxy},
     limiter::Limiter,
     policy::Rule,
     request::Request,
@@ -253,6 +255,22 @@ proptest! {
         let appended = format!("{forged}, 198.51.100.7{}", ", 10.3.3.3".repeat(hops));
         let call = get("/").peer("10.0.0.5").header("X-Forwarded-For", appended);
         prop_assert_eq!(client(TRUSTED, &call), "198.51.100.7");
+    }
+
+    #[test]
+    fn of_any_number_of_subnets_the_one_with_the_longest_prefix_holds_an_address(
+        nets in prop::collection::vec((0..4_u32, 0..=32_u8), 0..20),
+        address in 0..8_u32,
+    ) {
+        // Few different bits, high and low ones, so that they often hold one another.
+        let spread = |bits: u32| (bits & 3) << 30 | bits >> 1;
+        let subnet = |bits, len: u8| -> Subnet {
+            format!("{}/{len}", Ipv4Addr::from(spread(bits))).parse().expect("a subnet")
+        };
+        let holds = |(bits, len): &&(u32, u8)| (spread(*bits) ^ spread(address)).checked_shr(32 - u32::from(*len)).unwrap_or(0) == 0;
+        let longest = nets.iter().filter(holds).max_by_key(|(_, len)| *len).map(|(bits, len)| subnet(*bits, *len));
+        let subnets: Subnets = nets.iter().map(|(bits, len)| subnet(*bits, *len)).collect();
+        prop_assert_eq!(subnets.longest(Ipv4Addr::from(spread(address)).into()), longest);
     }
 
     #[test]
