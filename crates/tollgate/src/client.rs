@@ -9,7 +9,7 @@
 mod forwarded;
 mod subnets;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::ControlFlow};
 
 pub use subnets::{Subnet, SubnetError, Subnets};
 
@@ -95,14 +95,13 @@ impl Proxies {
         let Some(entry) = self.entries.iter().find(|entry| entry.from.contains(peer)) else {
             return Client { address: Some(peer), peer: Some(peer), peer_is_trusted: false };
         };
-        let mut client = peer;
-        for hop in forwarded::hops_from_the_right(request, &entry.header).into_iter().take(MAX_HOPS) {
-            let Some(address) = hop else { break };
-            client = address;
-            if !entry.from.contains(address) {
-                break;
-            }
-        }
+        let (mut client, mut hops) = (peer, 0);
+        forwarded::each_hop_from_the_right(request, &entry.header, |hop| {
+            let Some(address) = hop else { return ControlFlow::Break(()) };
+            (client, hops) = (address, hops + 1);
+            let goes_on = hops < MAX_HOPS && entry.from.contains(address);
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
         Client { address: Some(client), peer: Some(peer), peer_is_trusted: true }
     }
 

@@ -3,25 +3,28 @@
 use std::{
     borrow::Cow,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::ControlFlow,
 };
-
-use smallvec::SmallVec;
 
 use crate::request::{Request, field_lines};
 
-/// The entries of a forwarding header, last one first; none for an entry that is no address.
-pub(super) fn hops_from_the_right(request: &Request<'_>, header: &str) -> SmallVec<[Option<IpAddr>; 4]> {
+/// Shows the entries of a forwarding header, last one first, until there are enough; none for an entry that is no address.
+/// No more than those are read.
+pub(super) fn each_hop_from_the_right(
+    request: &Request<'_>,
+    header: &str,
+    show: impl FnMut(Option<IpAddr>) -> ControlFlow<()>,
+) {
     let lines = field_lines(request.headers, header);
     let joined = match lines[..] {
-        [] => return SmallVec::new(),
+        [] => return,
         [line] => Cow::Borrowed(line),
         _ => Cow::Owned(lines.join(&b","[..])),
     };
-    match header {
-        "forwarded" => split_outside_quotes(&joined, b',').into_iter().rev().map(element).collect(),
-        // No more than the hops that can count are looked at.
-        _ => joined.rsplit(|byte| *byte == b',').take(super::MAX_HOPS).map(address).collect(),
-    }
+    let _ = match header {
+        "forwarded" => split_outside_quotes(&joined, b',').into_iter().rev().map(element).try_for_each(show),
+        _ => joined.rsplit(|byte| *byte == b',').map(address).try_for_each(show),
+    };
 }
 
 /// The `for` of one element of `Forwarded`; a parameter stands at most once in it (RFC 7239, section 4).
