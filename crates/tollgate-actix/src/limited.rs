@@ -3,7 +3,6 @@
 use std::{
     future::{Ready, ready},
     ops::Deref,
-    sync::Arc,
 };
 
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, dev::Payload, error::ErrorInternalServerError};
@@ -23,7 +22,7 @@ use tollgate::decision::Decision;
 /// # let _ = actix_web::web::to(handler);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Limited(pub(crate) Arc<Decision>);
+pub struct Limited(pub(crate) Decision);
 
 impl Deref for Limited {
     type Target = Decision;

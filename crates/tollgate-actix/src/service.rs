@@ -1,6 +1,6 @@
 //! The service: a request decided, and either answered here or passed on.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use actix_web::{
     Error, HttpMessage as _, HttpRequest, HttpResponse,
@@ -62,19 +62,19 @@ where
     S: Service<ServiceRequest>,
 {
     pub(crate) fn decided(self, decision: Decision) -> State<S> {
-        self.limit.decided(Arc::new(decision), self.request, &*self.inner)
+        self.limit.decided(decision, self.request, &*self.inner)
     }
 }
 
 impl RateLimit {
-    fn begin(&self, own: &HttpRequest) -> Option<Result<Arc<Decision>, Undecided>> {
+    fn begin(&self, own: &HttpRequest) -> Option<Result<Decision, Undecided>> {
         let fields = Fields(own.headers());
         let route = if self.by_route { request::route(own) } else { None };
         self.guard.begin(own, request::shown(own, &fields, route.as_deref()))
     }
 
     /// Answers a denied request, and passes on any other.
-    fn decided<S>(&self, decision: Arc<Decision>, request: ServiceRequest, inner: &S) -> State<S>
+    fn decided<S>(&self, decision: Decision, request: ServiceRequest, inner: &S) -> State<S>
     where
         S: Service<ServiceRequest>,
     {

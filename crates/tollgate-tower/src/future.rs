@@ -40,7 +40,7 @@ pin_project! {
         Denied { #[pin] response: Ready<Response<B>> },
         Exempt { #[pin] response: S::Future },
         Asking { decision: Waiting<Decision>, call: Option<Box<Call<S, Q, B>>> },
-        Allowed { #[pin] response: S::Future, guard: Arc<Guard<Parts, Response<B>>>, decision: Arc<Decision> },
+        Allowed { #[pin] response: S::Future, guard: Arc<Guard<Parts, Response<B>>>, decision: Decision },
         Settling { settled: Waiting<()>, response: Option<Response<B>> },
     }
 }
@@ -107,12 +107,12 @@ where
 
 const ONCE: &str = "a future that is ready is not polled again";
 
-fn settle<B>(guard: &Guard<Parts, Response<B>>, decision: &Arc<Decision>, answered: Answered) -> Waiting<()> {
+fn settle<B>(guard: &Guard<Parts, Response<B>>, decision: &Decision, answered: Answered) -> Waiting<()> {
     let (limiter, decision) = (guard.limiter().clone(), decision.clone());
     Box::pin(async move { limiter.settle(&decision, answered).await })
 }
 
-fn tell<B>(response: &mut Response<B>, decision: &Arc<Decision>) {
+fn tell<B>(response: &mut Response<B>, decision: &Decision) {
     add_limits(response.headers_mut(), decision);
     if response.extensions().get::<Limited>().is_none() {
         response.extensions_mut().insert(Limited(decision.clone()));

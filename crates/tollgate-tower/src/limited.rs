@@ -1,6 +1,6 @@
 //! The decision as handlers and outer layers find it.
 
-use std::{ops::Deref, sync::Arc};
+use std::ops::Deref;
 
 use tollgate::decision::Decision;
 
@@ -19,7 +19,7 @@ use tollgate::decision::Decision;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Limited(pub(crate) Arc<Decision>);
+pub struct Limited(pub(crate) Decision);
 
 impl Deref for Limited {
     type Target = Decision;

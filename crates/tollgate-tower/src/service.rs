@@ -2,7 +2,6 @@
 
 use std::{
     mem,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -77,17 +76,17 @@ where
 {
     pub(crate) fn decided(self, decision: Decision) -> State<S, Q, B> {
         let Self { mut inner, parts, body, layer } = self;
-        layer.decided(Arc::new(decision), parts, body, &mut inner)
+        layer.decided(decision, parts, body, &mut inner)
     }
 }
 
 impl<B> RateLimitLayer<B> {
-    fn begin(&self, parts: &Parts) -> Option<Result<Arc<Decision>, Undecided>> {
+    fn begin(&self, parts: &Parts) -> Option<Result<Decision, Undecided>> {
         self.guard.begin(parts, request::shown(parts, &Fields(&parts.headers)))
     }
 
     /// Answers a denied request, and passes on any other.
-    fn decided<S, Q>(&self, decision: Arc<Decision>, mut parts: Parts, body: Q, inner: &mut S) -> State<S, Q, B>
+    fn decided<S, Q>(&self, decision: Decision, mut parts: Parts, body: Q, inner: &mut S) -> State<S, Q, B>
     where
         S: Service<Request<Q>>,
     {
@@ -103,7 +102,7 @@ impl<B> RateLimitLayer<B> {
         State::Allowed { response, guard: self.guard.clone(), decision }
     }
 
-    fn denied(&self, decision: Arc<Decision>, parts: &Parts) -> Response<B> {
+    fn denied(&self, decision: Decision, parts: &Parts) -> Response<B> {
         let mut response = match self.guard.response(&decision, parts) {
             Some(mut response) => {
                 response::add_limits(response.headers_mut(), &decision);

@@ -11,20 +11,29 @@ use crate::{
     headers::{Members, whole_seconds},
     key::Key,
     limiter::Answered,
-    policy::{Count, Fit, Mode, OnStoreError, Policy, Quotas, Rule},
+    policy::{Count, Fit, Fits, Mode, OnStoreError, Policy, Quotas, Rule, Terms},
     quota::Quota,
+    request::Request,
     store::{Answerer, Answerers, Charge, GiveBack, Outcomes, Taken},
 };
 
 /// What somebody is told to wait whom a rule denies for want of its store. A guess: it can be back sooner or later.
 pub(crate) const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
 
-/// What was decided about one request, and why.
+/// What was decided about one request, and why. Clones are the same decision.
+// It is large, and handed from one to the next, so what is handed on is where it is.
 #[derive(Clone, Debug)]
-pub struct Decision {
+pub struct Decision(Arc<Decided>);
+
+/// A request whose rules and keys are known, and that no store has decided yet.
+#[derive(Debug)]
+pub(crate) struct Concern(Arc<Decided>);
+
+#[derive(Debug)]
+struct Decided {
     policy: Arc<Policy>,
     client: Client,
-    fits: SmallVec<[Fit; 4]>,
+    fits: Fits,
     at: Timestamp,
     outcomes: Outcomes,
     verdict: Verdict,
@@ -41,20 +50,50 @@ struct Apart {
     unavailable: SmallVec<[usize; 4]>,
 }
 
-impl Decision {
-    #[inline]
-    pub(crate) fn new(policy: Arc<Policy>, client: Client, fits: SmallVec<[Fit; 4]>, taken: Taken) -> Self {
-        let Taken { at, outcomes, answerers } = taken;
-        let mut decision = Self { policy, client, fits, at, outcomes, verdict: Verdict::Allow, apart: None };
-        if let Some(answerers) = answerers {
-            decision.leave_out_unanswered(*answerers);
-        }
-        if decision.denied_by().next().is_some() {
-            decision.verdict = Verdict::Deny;
-        }
-        decision
+impl Concern {
+    /// Finds out who asks, and which rules fit.
+    pub(crate) fn of(request: &Request<'_>, policy: &Arc<Policy>, terms: &Terms) -> Self {
+        let mut concern = Self(Arc::new(Decided {
+            policy: policy.clone(),
+            client: policy.proxies().identify(request),
+            fits: Fits::new(),
+            at: Timestamp::default(),
+            outcomes: Outcomes::new(),
+            verdict: Verdict::Allow,
+            apart: None,
+        }));
+        let Decided { client, fits, .. } = concern.make();
+        policy.fit(request, client, terms, fits);
+        concern
     }
 
+    /// The charges of the rules that fit, as a store takes them.
+    pub(crate) fn charges(&self) -> SmallVec<[Charge<'_>; 4]> {
+        let Decided { policy, fits, .. } = &*self.0;
+        fits.iter().map(|fit| charge(&policy.rules()[fit.rule], fit)).collect()
+    }
+
+    /// What a store has answered to them is the decision.
+    #[inline]
+    pub(crate) fn decided(mut self, taken: Taken) -> Decision {
+        let decided = self.make();
+        (decided.at, decided.outcomes) = (taken.at, taken.outcomes);
+        if let Some(answerers) = taken.answerers {
+            decided.leave_out_unanswered(*answerers);
+        }
+        // Few are denied, and of those some in shadow.
+        if decided.apart.is_some() || decided.outcomes.iter().any(|outcome| outcome.verdict == Verdict::Deny) {
+            decided.verdict = decided.judge();
+        }
+        Decision(self.0)
+    }
+
+    fn make(&mut self) -> &mut Decided {
+        Arc::get_mut(&mut self.0).expect("nobody else has it until it is decided")
+    }
+}
+
+impl Decided {
     /// Rules that nobody has answered for have nothing to tell, but those that deny in such a case.
     fn leave_out_unanswered(&mut self, mut answerers: Answerers) {
         let denies = |rule: &Rule| rule.mode == Mode::Enforce && rule.sharing.on_store_error == OnStoreError::Deny;
@@ -68,44 +107,15 @@ impl Decision {
         self.apart = Some(Box::new(Apart { answerers, unavailable }));
     }
 
-    /// Whether the request may pass.
-    pub fn verdict(&self) -> Verdict {
-        self.verdict
-    }
-
-    /// Who asked.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// When it was decided, by the store's clock.
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    /// Every quota of every rule that fitted, in file order, as it stands after the decision.
-    pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
-        self.taken().flat_map(|(fit, rule, quotas, outcomes)| {
-            let counted = quotas.iter().zip(outcomes).enumerate();
-            counted.map(move |(place, ((_, quota), outcome))| Counted {
-                rule,
-                key: &fit.key,
-                place,
-                quotas: quotas.len(),
-                quota,
-                members: quotas.members(place),
-                outcome,
-            })
-        })
-    }
-
-    /// The rules that fitted, in file order: the place of each in the policy, the key it counted by, and whether one of its
-    /// quotas was exceeded.
-    pub fn rules(&self) -> impl Iterator<Item = (usize, &Rule, &Key, Verdict)> {
-        self.taken().map(|(fit, rule, _, outcomes)| {
-            let exceeded = outcomes.iter().find(|outcome| outcome.verdict == Verdict::Deny);
-            (fit.rule, rule, &fit.key, exceeded.map_or(Verdict::Allow, |outcome| outcome.verdict))
-        })
+    /// Rules in shadow do not deny.
+    fn judge(&self) -> Verdict {
+        let is_unavailable = self.apart.as_ref().is_some_and(|apart| !apart.unavailable.is_empty());
+        let denies = |outcomes: &[Outcome]| outcomes.iter().any(|outcome| outcome.verdict == Verdict::Deny);
+        let mut enforced = self.taken().filter(|(_, rule, ..)| rule.mode == Mode::Enforce);
+        match is_unavailable || enforced.any(|(.., outcomes)| denies(outcomes)) {
+            true => Verdict::Deny,
+            false => Verdict::Allow,
+        }
     }
 
     /// What was asked of the store, and what it answered.
@@ -117,6 +127,37 @@ impl Decision {
             let (outcomes, others) = rest.split_at(quotas.len());
             rest = others;
             (fit, rule, quotas, outcomes)
+        })
+    }
+}
+
+impl Decision {
+    /// Whether the request may pass.
+    pub fn verdict(&self) -> Verdict {
+        self.0.verdict
+    }
+
+    /// Who asked.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// When it was decided, by the store's clock.
+    pub fn at(&self) -> Timestamp {
+        self.0.at
+    }
+
+    /// Every quota of every rule that fitted, in file order, as it stands after the decision.
+    pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
+        self.0.taken().flat_map(|(fit, rule, quotas, outcomes)| counted(fit, rule, quotas, outcomes))
+    }
+
+    /// The rules that fitted, in file order: the place of each in the policy, the key it counted by, and whether one of its
+    /// quotas was exceeded.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &Rule, &Key, Verdict)> {
+        self.0.taken().map(|(fit, rule, _, outcomes)| {
+            let exceeded = outcomes.iter().find(|outcome| outcome.verdict == Verdict::Deny);
+            (fit.rule, rule, &fit.key, exceeded.map_or(Verdict::Allow, |outcome| outcome.verdict))
         })
     }
 
@@ -137,8 +178,8 @@ impl Decision {
 
     /// The names of the rules that refused since the store that instances share could not answer: not for what anybody did.
     pub fn unavailable_by(&self) -> impl Iterator<Item = &str> {
-        let unavailable = self.apart.iter().flat_map(|apart| &apart.unavailable);
-        unavailable.map(|rule| self.policy.rules()[*rule].name.as_str())
+        let unavailable = self.0.apart.iter().flat_map(|apart| &apart.unavailable);
+        unavailable.map(|rule| self.0.policy.rules()[*rule].name.as_str())
     }
 
     /// The names of the rules in shadow that would have refused.
@@ -169,8 +210,28 @@ impl Decision {
     }
 
     pub(crate) fn shown_of(&self, which: impl Fn(&Rule) -> bool) -> Option<Counted<'_>> {
-        let told = self.enforced().filter(|counted| which(counted.rule));
-        told.reduce(|first, other| if is_stricter(other.outcome, first.outcome) { other } else { first })
+        let mut shown = None::<Counted<'_>>;
+        self.each_enforced(which, |other| {
+            if shown.as_ref().is_none_or(|first| is_stricter(other.outcome, first.outcome)) {
+                shown = Some(other);
+            }
+        });
+        shown
+    }
+
+    /// Rules that fitted and enforce, in file order.
+    pub(crate) fn enforced_rules(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.0.fits.iter().map(|fit| &self.0.policy.rules()[fit.rule]);
+        rules.filter(|rule| rule.mode == Mode::Enforce)
+    }
+
+    /// Shows the quotas of those enforcing rules, in file order.
+    pub(crate) fn each_enforced<'a>(&'a self, which: impl Fn(&Rule) -> bool, mut show: impl FnMut(Counted<'a>)) {
+        for (fit, rule, quotas, outcomes) in self.0.taken() {
+            if rule.mode == Mode::Enforce && which(rule) {
+                counted(fit, rule, quotas, outcomes).for_each(&mut show);
+            }
+        }
     }
 
     /// Quotas of enforcing rules, in file order.
@@ -199,8 +260,8 @@ impl Decision {
         // Rules in shadow can have taken nothing although the request has passed.
         let has_taken = |outcomes: &[Outcome]| outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow);
         let mut uncounted = SmallVec::new();
-        if self.verdict == Verdict::Allow {
-            for (place, (fit, rule, _, outcomes)) in self.taken().enumerate() {
+        if self.0.verdict == Verdict::Allow {
+            for (place, (fit, rule, _, outcomes)) in self.0.taken().enumerate() {
                 if !is_counted(rule) && has_taken(outcomes) {
                     uncounted.push(self.given_back(place, charge(rule, fit)));
                 }
@@ -210,15 +271,27 @@ impl Decision {
     }
 
     fn given_back<'a>(&self, place: usize, charge: Charge<'a>) -> GiveBack<'a> {
-        let Some(Apart { answerers, .. }) = self.apart.as_deref() else { return GiveBack::new(charge, self.at) };
-        let (taken_by, at) = answerers.of_charges.get(place).copied().unwrap_or((Answerer::Store, self.at));
+        let Some(Apart { answerers, .. }) = self.0.apart.as_deref() else { return GiveBack::new(charge, self.0.at) };
+        let (taken_by, at) = answerers.of_charges.get(place).copied().unwrap_or((Answerer::Store, self.0.at));
         GiveBack { charge, at, taken_by }
     }
 }
 
-/// The charges of the rules that fit, as a store takes them.
-pub(crate) fn charges<'a>(policy: &'a Policy, fits: &'a [Fit]) -> SmallVec<[Charge<'a>; 4]> {
-    fits.iter().map(|fit| charge(&policy.rules()[fit.rule], fit)).collect()
+fn counted<'a>(
+    fit: &'a Fit,
+    rule: &'a Rule,
+    quotas: &'a Quotas,
+    outcomes: &'a [Outcome],
+) -> impl Iterator<Item = Counted<'a>> {
+    quotas.iter().zip(outcomes).enumerate().map(move |(place, ((_, quota), outcome))| Counted {
+        rule,
+        key: &fit.key,
+        place,
+        quotas: quotas.len(),
+        quota,
+        members: quotas.members(place),
+        outcome,
+    })
 }
 
 fn charge<'a>(rule: &'a Rule, fit: &'a Fit) -> Charge<'a> {

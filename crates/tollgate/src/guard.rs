@@ -128,7 +128,7 @@ impl<Q, R> Guard<Q, R> {
     }
 
     /// [Begins](Limiter::begin) to decide about a request, which the adapter shows as its own and as the engine's. None: it is exempt.
-    pub fn begin(&self, own: &Q, shown: Request<'_>) -> Option<Result<Arc<Decision>, Undecided>> {
+    pub fn begin(&self, own: &Q, shown: Request<'_>) -> Option<Result<Decision, Undecided>> {
         if self.exempt.as_ref().is_some_and(|exempt| exempt(own)) {
             return None;
         }
@@ -143,7 +143,7 @@ impl<Q, R> Guard<Q, R> {
             cost: self.cost.as_ref().map(|cost| cost(own)),
             limits: self.limits.as_ref().and_then(|limits| limits(own)),
         };
-        Some(self.limiter.begin(&request, &terms).map(Arc::new))
+        Some(self.limiter.begin(&request, &terms))
     }
 
     /// Tells the application of a decision, if it wants to know. Call it once a decision.

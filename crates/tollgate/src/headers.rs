@@ -16,7 +16,7 @@ use crate::{
     decision::{Counted, Decision},
     policy::CounterId,
     quota::Quota,
-    request::{Headers, field_lines},
+    request::{Headers, first_line},
 };
 
 /// A family of rate-limit headers.
@@ -110,11 +110,14 @@ impl Decision {
 
     /// The same without an allocation, one by one: name, value, and whether it takes the place of such headers that are there.
     pub fn tell(&self, existing: &dyn Headers, mut tell: impl FnMut(&'static str, &str, bool)) {
-        self.ietf(&mut tell);
+        let dialects = self.enforced_rules().fold(Dialects(0), |all, rule| Dialects(all.0 | rule.dialects.0));
+        if dialects.contains(Dialect::Ietf) {
+            self.ietf(&mut tell);
+        }
         // Rules with different dialects can fit one request; the first set to claim a header's name has it.
         let mut claimed = "";
-        for set in [X_RATE_LIMIT, X_RATE_LIMIT_DELTA, X_RATE_LIMIT_HYPHEN] {
-            if claimed != set.limit && self.numbers(&set, existing, &mut tell) {
+        for set in [&X_RATE_LIMIT, &X_RATE_LIMIT_DELTA, &X_RATE_LIMIT_HYPHEN] {
+            if dialects.contains(set.dialect) && claimed != set.limit && self.numbers(set, existing, &mut tell) {
                 claimed = set.limit;
             }
         }
@@ -129,19 +132,22 @@ impl Decision {
     /// Both fields are lists of strings with parameters (RFC 9651, section 4.1.1). Rule names need no escaping.
     fn ietf(&self, tell: &mut impl FnMut(&'static str, &str, bool)) {
         let (mut policy, mut limit) = (List::default(), List::default());
-        self.enforced().filter(|counted| counted.rule.dialects.contains(Dialect::Ietf)).for_each(|counted| {
-            let wait = match counted.outcome.verdict {
-                Verdict::Allow => counted.status().refill_after,
-                Verdict::Deny => counted.outcome.retry_after,
-            };
-            policy.push(&counted.members.policy);
-            limit.push(&counted.members.limit);
-            limit.push(itoa::Buffer::new().format(counted.status().remaining));
-            if let Some(wait) = wait {
-                limit.push(";t=");
-                limit.push(itoa::Buffer::new().format(whole_seconds(wait)));
-            }
-        });
+        self.each_enforced(
+            |rule| rule.dialects.contains(Dialect::Ietf),
+            |counted| {
+                let wait = match counted.outcome.verdict {
+                    Verdict::Allow => counted.status().refill_after,
+                    Verdict::Deny => counted.outcome.retry_after,
+                };
+                policy.push(&counted.members.policy);
+                limit.push(&counted.members.limit);
+                limit.push_number(counted.status().remaining);
+                if let Some(wait) = wait {
+                    limit.push(";t=");
+                    limit.push_number(whole_seconds(wait));
+                }
+            },
+        );
         if !policy.is_empty() {
             tell("RateLimit-Policy", policy.members(), false);
             tell("RateLimit", limit.members(), false);
@@ -201,6 +207,21 @@ impl List {
         match self.room.get_mut(begin..end) {
             Some(room) => room.copy_from_slice(text.as_bytes()),
             None => self.outgrow(text),
+        }
+        self.len = end;
+    }
+
+    /// Where it stays, for digits that have just been written one by one are slow to copy.
+    fn push_number(&mut self, mut number: u64) {
+        let len = number.checked_ilog10().map_or(1, |log| log as usize + 1);
+        let (begin, end) = (self.len, self.len + len);
+        match self.room.get_mut(begin..end) {
+            Some(room) => room.iter_mut().rev().for_each(|digit| {
+                // Below 10.
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }),
+            None => self.outgrow(itoa::Buffer::new().format(number)),
         }
         self.len = end;
     }
@@ -296,8 +317,8 @@ const X_RATE_LIMIT_HYPHEN: NumberHeaders = NumberHeaders {
 
 /// Whether we leave less than the upstream says it does; one that says nothing we can read, says nothing.
 fn is_stricter(shown: &Counted<'_>, set: &NumberHeaders, existing: &dyn Headers) -> bool {
-    let theirs = field_lines(existing, set.remaining_in_lower_case);
-    let theirs = theirs.first().and_then(|value| str::from_utf8(value).ok()?.trim().parse::<u64>().ok());
+    let (theirs, _) = first_line(existing, set.remaining_in_lower_case);
+    let theirs = theirs.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<u64>().ok());
     theirs.is_none_or(|theirs| shown.status().remaining < theirs)
 }
 

@@ -10,7 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use smallvec::SmallVec;
 
 use crate::{
-    client::Subnet,
+    client::{Subnet, Subnets},
     request::{Seen, Source},
 };
 
@@ -30,6 +30,24 @@ const IS_PLAIN: [bool; 256] = {
         byte += 1;
     }
     is_plain
+};
+
+/// Each octet in decimal with a dot after it, as the bytes of a number, first one lowest; and how many bytes that is.
+const DECIMAL: [(u32, usize); 256] = {
+    let mut decimal = [(0, 0); 256];
+    let mut octet = 0_u8;
+    loop {
+        let (mut digits, mut text, mut len) = (octet, b'.' as u32, 1);
+        while len == 1 || digits > 0 {
+            text = text << 8 | (b'0' + digits % 10) as u32;
+            (digits, len) = (digits / 10, len + 1);
+        }
+        decimal[octet as usize] = (text, len);
+        if octet == u8::MAX {
+            break decimal;
+        }
+        octet += 1;
+    }
 };
 
 /// The key of one counter, within its rule.
@@ -106,12 +124,9 @@ impl Key {
         self.client(client, Prefixes::default());
     }
 
-    /// The same, of a request that lacks what it was to be counted by: no key of literal parts is equal to it.
-    pub(crate) fn of_missing(self) -> Self {
-        let mut key = Self::default();
-        key.0.push(b'!');
-        key.0.extend_from_slice(&self.0);
-        key
+    /// Begins the key of a request that lacks what it was to be counted by: no key of literal parts is equal to it.
+    pub(crate) fn begin_missing(&mut self) {
+        self.0.push(b'!');
     }
 
     fn client(&mut self, client: Option<IpAddr>, prefixes: Prefixes) {
@@ -130,24 +145,17 @@ impl Key {
 
     /// By far the most common part, without the machinery of formatting.
     fn address_v4(&mut self, address: std::net::Ipv4Addr) {
-        let (mut text, mut end) = ([0; "255.255.255.255".len()], 0);
-        let mut put = |byte| {
-            text[end] = byte;
-            end += 1;
-        };
-        for (i, octet) in address.octets().into_iter().enumerate() {
-            if i > 0 {
-                put(b'.');
-            }
-            if octet >= 100 {
-                put(b'0' + octet / 100);
-            }
-            if octet >= 10 {
-                put(b'0' + octet / 10 % 10);
-            }
-            put(b'0' + octet % 10);
+        // In one number, which is copied faster than bytes that have just been written one by one.
+        let (mut text, mut len) = (0_u128, 0);
+        for octet in address.octets() {
+            let (digits, digits_len) = DECIMAL[usize::from(octet)];
+            text |= u128::from(digits) << (8 * len);
+            len += digits_len;
         }
-        self.append(&text[..end]);
+        // All of it, and then cut, with the last dot: that much is copied without a loop.
+        let begin = self.0.len();
+        self.0.extend_from_slice(&text.to_le_bytes());
+        self.0.truncate(begin + len - ".".len());
     }
 
     /// Adds bytes as they are. The first ones, mostly the only ones, need nobody to make room for them.
@@ -335,14 +343,14 @@ fn registered(method: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fitted<'a> {
     pub(crate) route: Option<&'a str>,
-    pub(crate) subnet: Option<Subnet>,
+    /// Those of which one holds the client.
+    pub(crate) subnets: Option<&'a Subnets>,
 }
 
-/// The key that a rule counts this request by. A part that the request lacks is replaced by its client, counted apart:
+/// Writes the key that a rule counts this request by. A part that the request lacks is replaced by its client, counted apart:
 /// leaving a value out never means to be unlimited.
-pub(crate) fn key_of<'s>(by: &[Part], seen: &'s Seen<'_>, fitted: Fitted<'s>) -> Key {
+pub(crate) fn write_key<'s>(key: &mut Key, by: &[Part], seen: &'s Seen<'_>, fitted: Fitted<'s>) {
     let as_bytes = |text: &'s str| Cow::Borrowed(text.as_bytes());
-    let mut key = Key::default();
     for (place, part) in by.iter().enumerate() {
         key.begin_part(place);
         let client = seen.client.address();
@@ -355,7 +363,10 @@ pub(crate) fn key_of<'s>(by: &[Part], seen: &'s Seen<'_>, fitted: Fitted<'s>) ->
                 key.client(seen.client.peer(), Prefixes { v4: 32, v6: 128 });
                 continue;
             }
-            Part::Subnet => fitted.subnet.map(|subnet| Cow::Owned(subnet.to_string().into_bytes())),
+            Part::Subnet => {
+                let subnet = fitted.subnets.and_then(|subnets| subnets.longest_of(client));
+                subnet.map(|subnet| Cow::Owned(subnet.to_string().into_bytes()))
+            }
             Part::User => seen.user(),
             Part::Value(source) => seen.single(source),
             Part::Path => seen.paths().settled().map(Cow::Borrowed),
@@ -375,5 +386,4 @@ pub(crate) fn key_of<'s>(by: &[Part], seen: &'s Seen<'_>, fitted: Fitted<'s>) ->
             Some(value) => key.literal(&value),
         }
     }
-    key
 }

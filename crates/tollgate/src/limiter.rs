@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::{
-    client::{Client, Proxies},
+    client::Proxies,
     clock::Clock,
-    decision::{Decision, charges},
-    policy::{Fit, Policy, PolicyError, Rule, Terms, UnknownRule},
+    decision::{Concern, Decision},
+    policy::{Policy, PolicyError, Rule, Terms, UnknownRule},
     quota::{Limits, LimitsError},
     request::Request,
     store::{
@@ -154,9 +152,9 @@ impl Limiter<Stores> {
 
     /// Tells what [`check`](Self::check) would decide, and spends nothing.
     pub async fn peek(&self, request: &Request<'_>) -> Decision {
-        let (client, fits) = self.policy.concern(request, &Terms::default());
-        let seen = self.store.look(&charges(&self.policy, &fits)).await;
-        Decision::new(self.policy.clone(), client, fits, seen)
+        let concern = Concern::of(request, &self.policy, &Terms::default());
+        let seen = self.store.look(&concern.charges()).await;
+        concern.decided(seen)
     }
 
     /// Decides one request at once, if everything is counted in memory.
@@ -164,17 +162,13 @@ impl Limiter<Stores> {
     /// # Errors
     ///
     /// A shared store has to be asked. What is known until then holds nothing of the request, so that whoever asks can pass that on.
-    #[expect(
-        clippy::result_large_err,
-        reason = "a decision is as large: a box would be one more allocation for nothing"
-    )]
     pub fn begin(&self, request: &Request<'_>, terms: &Terms) -> Result<Decision, Undecided> {
-        let (client, fits) = self.policy.concern(request, terms);
+        let concern = Concern::of(request, &self.policy, terms);
         let Some(memory) = self.store.memory_alone() else {
-            return Err(Undecided { policy: self.policy.clone(), stores: self.store.clone(), client, fits });
+            return Err(Undecided { concern, stores: self.store.clone() });
         };
-        let taken = memory.take_now(&charges(&self.policy, &fits));
-        Ok(Decision::new(self.policy.clone(), client, fits, taken))
+        let taken = memory.take_now(&concern.charges());
+        Ok(concern.decided(taken))
     }
 
     /// Gives back what does not count, once the answer is known. Call it at most once a decision; without an answer, not at all:
@@ -202,25 +196,22 @@ impl Limiter<Stores> {
     ///
     /// The shared store could not.
     pub async fn clear(&self, request: &Request<'_>) -> Result<(), StoreError> {
-        let (_, fits) = self.policy.concern(request, &Terms::default());
-        self.store.clear(&charges(&self.policy, &fits)).await
+        self.store.clear(&Concern::of(request, &self.policy, &Terms::default()).charges()).await
     }
 }
 
 /// A request whose rules and keys are known, and whose charges no store has answered yet.
 #[derive(Debug)]
 pub struct Undecided {
-    policy: Arc<Policy>,
+    concern: Concern,
     stores: Arc<Stores>,
-    client: Client,
-    fits: SmallVec<[Fit; 4]>,
 }
 
 impl Undecided {
     /// Takes the charges.
     pub async fn take(self) -> Decision {
-        let taken = self.stores.take(&charges(&self.policy, &self.fits)).await;
-        Decision::new(self.policy, self.client, self.fits, taken)
+        let taken = self.stores.take(&self.concern.charges()).await;
+        self.concern.decided(taken)
     }
 }
 
@@ -271,22 +262,21 @@ impl Limiter<MemoryStore> {
 
     /// The same on terms that the rules do not know.
     pub fn check_on_terms_now(&self, request: &Request<'_>, terms: &Terms) -> Decision {
-        let (client, fits) = self.policy.concern(request, terms);
-        let taken = self.store.take_now(&charges(&self.policy, &fits));
-        Decision::new(self.policy.clone(), client, fits, taken)
+        let concern = Concern::of(request, &self.policy, terms);
+        let taken = self.store.take_now(&concern.charges());
+        concern.decided(taken)
     }
 
     /// Tells what [`check_now`](Self::check_now) would decide, and spends nothing.
     pub fn peek_now(&self, request: &Request<'_>) -> Decision {
-        let (client, fits) = self.policy.concern(request, &Terms::default());
-        let seen = self.store.look_now(&charges(&self.policy, &fits));
-        Decision::new(self.policy.clone(), client, fits, seen)
+        let concern = Concern::of(request, &self.policy, &Terms::default());
+        let seen = self.store.look_now(&concern.charges());
+        concern.decided(seen)
     }
 
     /// Makes every counter as new that this request concerns.
     pub fn clear_now(&self, request: &Request<'_>) {
-        let (_, fits) = self.policy.concern(request, &Terms::default());
-        self.store.clear_now(&charges(&self.policy, &fits));
+        self.store.clear_now(&Concern::of(request, &self.policy, &Terms::default()).charges());
     }
 
     /// Gives back what does not count, once the answer is known. Call it at most once a decision; without an answer, not at all:

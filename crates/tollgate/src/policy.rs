@@ -20,7 +20,7 @@ pub use terms::{KeyTerm, Terms};
 
 use crate::{
     client::{Client, Proxies},
-    key::{Key, Part, key_of},
+    key::{Key, Part, write_key},
     request::{Protocol, Request, Seen, Source},
 };
 
@@ -122,17 +122,11 @@ impl Policy {
         Self { proxies, user, except, rules: vec![rule.clone()] }
     }
 
-    /// Who asks, and the rules that fit the request, each with the key it counts by.
-    pub(crate) fn concern(&self, request: &Request<'_>, terms: &Terms) -> (Client, SmallVec<[Fit; 4]>) {
-        let client = self.proxies.identify(request);
-        let fits = self.fits(&Seen::new(request, &client, &self.proxies, self.user.as_ref()), terms);
-        (client, fits)
-    }
-
-    fn fits(&self, seen: &Seen<'_>, terms: &Terms) -> SmallVec<[Fit; 4]> {
-        let mut fits = SmallVec::new();
+    /// Adds the rules that fit the request of this client, each with the key it counts by.
+    pub(crate) fn fit(&self, request: &Request<'_>, client: &Client, terms: &Terms, fits: &mut Fits) {
+        let seen = &Seen::new(request, client, &self.proxies, self.user.as_ref());
         if self.except.iter().any(|except| except.spare(seen)) {
-            return fits;
+            return;
         }
         let mut earlier_fitted = false;
         for (index, rule) in self.rules.iter().enumerate() {
@@ -148,16 +142,22 @@ impl Policy {
                 Some(quotas) => Choice::Given(Box::new(quotas)),
                 None => rule.choose(seen),
             };
-            let key = terms.key(|| key_of(&rule.by, seen, fitted));
             let cost = terms.cost.unwrap_or_else(|| rule.cost.of(seen));
-            fits.push(Fit { rule: index, choice, key, cost });
+            // Written where it stays: what is copied in pieces other than those it was written in holds the processor up.
+            fits.push(Fit::default());
+            if let Some(fit) = fits.last_mut() {
+                (fit.rule, fit.choice, fit.cost) = (index, choice, cost);
+                terms.write_key(&mut fit.key, |key| write_key(key, &rule.by, seen, fitted));
+            }
         }
-        fits
     }
 }
 
+/// The rules that fit a request, in file order.
+pub(crate) type Fits = SmallVec<[Fit; 4]>;
+
 /// A rule that fits a request: which one, by which of its overrides, what it counts by, and what that costs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fit {
     pub(crate) rule: usize,
     choice: Choice,
@@ -166,9 +166,10 @@ pub(crate) struct Fit {
 }
 
 /// Which quotas a request is counted by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 enum Choice {
     /// The rule's own.
+    #[default]
     Own,
     /// Those of one of its overrides.
     Override(usize),

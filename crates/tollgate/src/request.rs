@@ -130,6 +130,16 @@ pub(crate) fn field_lines<'a>(headers: &'a dyn Headers, name: &str) -> SmallVec<
     lines
 }
 
+/// The value of the first of them, and how many there are.
+pub(crate) fn first_line<'a>(headers: &'a dyn Headers, name: &str) -> (Option<&'a [u8]>, usize) {
+    let (mut first, mut lines) = (None, 0);
+    headers.each(name, &mut |line| {
+        first.get_or_insert(line);
+        lines += 1;
+    });
+    (first, lines)
+}
+
 /// No headers at all.
 impl Headers for () {
     fn each<'a>(&'a self, _: &str, _: &mut dyn FnMut(&'a [u8])) {}
@@ -138,7 +148,7 @@ impl Headers for () {
 /// Field lines as name and value; names in any case.
 impl<const N: usize> Headers for [(&str, &str); N] {
     fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
-        let lines = self.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        let lines = self.iter().filter(|(field, _)| *field == name || field.eq_ignore_ascii_case(name));
         lines.for_each(|(_, value)| show(value.as_bytes()));
     }
 }

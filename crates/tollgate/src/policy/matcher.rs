@@ -106,7 +106,8 @@ impl Conditions {
             fitted.route = Some(patterns.iter().find(fits)?.as_str());
         }
         if let Some(subnets) = &self.client {
-            fitted.subnet = Some(subnets.longest_of(seen.client.address())?);
+            fitted.subnets = Some(subnets).filter(|subnets| subnets.longest_of(seen.client.address()).is_some());
+            fitted.subnets?;
         }
         self.others_fit(seen).then_some(fitted)
     }

@@ -56,12 +56,15 @@ impl Terms {
         }
     }
 
-    /// The key that a rule counts by whose own would be `of_rule`.
-    pub(super) fn key(&self, of_rule: impl FnOnce() -> Key) -> Key {
+    /// Writes the key that a rule counts by which would write `of_rule` itself.
+    pub(super) fn write_key(&self, key: &mut Key, of_rule: impl FnOnce(&mut Key)) {
         match &self.key {
-            KeyTerm::Rule => of_rule(),
-            KeyTerm::Key(key) => key.clone(),
-            KeyTerm::Missing => of_rule().of_missing(),
+            KeyTerm::Rule => of_rule(key),
+            KeyTerm::Key(given) => *key = given.clone(),
+            KeyTerm::Missing => {
+                key.begin_missing();
+                of_rule(key);
+            }
         }
     }
 }

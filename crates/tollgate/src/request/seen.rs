@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::OnceCell};
 
 use smallvec::SmallVec;
 
-use super::{Request, Source, field_lines, path, path::Readings};
+use super::{Request, Source, field_lines, first_line, path, path::Readings};
 use crate::client::{Client, Proxies};
 
 /// A request together with its client, as matchers and keys ask about it.
@@ -89,6 +89,14 @@ impl<'a> Seen<'a> {
 
     /// The value of `source` if it has exactly one: two of them name nobody.
     pub(crate) fn single(&self, source: &Source) -> Option<Cow<'_, [u8]>> {
+        if let Source::Header(name) = source
+            && name.lower() != "authorization"
+        {
+            // Without room for several, since most requests are counted by one.
+            let is_believed = self.proxies.believes(self.client, name.lower());
+            let (first, lines) = first_line(self.request.headers, name.lower());
+            return first.filter(|_| is_believed && lines == 1).map(Cow::Borrowed);
+        }
         let mut values = self.values(source);
         values.pop().filter(|_| values.is_empty())
     }

@@ -68,6 +68,14 @@ fn ietf_tells_of_any_number_of_quotas() {
 }
 
 #[test]
+fn numbers_of_any_length_are_told() {
+    for limit in [1, 10, 11, 100, 101, 12_345, 1_000_000_000_000_u64] {
+        let lines = lines(&telling("ietf", &format!("{limit}/day")));
+        assert_eq!(lines[1], format!("+RateLimit: \"api\";r={};t=86400", limit - 1));
+    }
+}
+
+#[test]
 fn ietf_leaves_t_out_when_it_cannot_rise() {
     let rig = telling("ietf", "0/hour");
     assert_eq!(

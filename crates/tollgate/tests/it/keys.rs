@@ -1,5 +1,7 @@
 //! What rules count by: joined so that nobody can borrow another's key, and without secrets.
 
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 use tollgate::key::Key;
 
@@ -44,6 +46,16 @@ fn a_key_is_text_that_a_person_can_read() {
     check("path", get("//a/%62;x/?q"), "/a/b");
     check("[header:X-Name, query:n]", get("/?n=a%20b%7C+c").header("x-name", "v|%"), "v%7C%25|a%20b%7C%20c");
     check("listener", get("/").listener("web"), "web");
+}
+
+#[test]
+fn a_client_is_counted_by_its_address_as_it_is_written() {
+    for octet in 0..=255_u8 {
+        let address = Ipv4Addr::new(octet, 255 - octet, 0, octet);
+        assert_eq!(Key::of_client(address.into()).to_string(), address.to_string());
+    }
+    let call = get("/").peer("198.51.100.100");
+    assert_eq!(key("[client, peer, client]", &call), "198.51.100.100|198.51.100.100|198.51.100.100");
 }
 
 #[test]
