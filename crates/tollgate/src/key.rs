@@ -63,6 +63,9 @@ const DECIMAL: [(u32, usize); 256] = {
 pub struct Key(SmallVec<[u8; 40]>);
 
 impl Key {
+    /// A key of no parts.
+    pub(crate) const EVERYBODY: Self = Self(SmallVec::new_const());
+
     /// A key of literal parts, in this order. No parts: the one counter of everybody.
     pub fn of<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
         let mut key = Self::default();

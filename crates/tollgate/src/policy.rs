@@ -144,7 +144,7 @@ impl Policy {
             };
             let cost = terms.cost.unwrap_or_else(|| rule.cost.of(seen));
             // Written where it stays: what is copied in pieces other than those it was written in holds the processor up.
-            fits.push(Fit::default());
+            fits.push(Fit::BLANK);
             if let Some(fit) = fits.last_mut() {
                 (fit.rule, fit.choice, fit.cost) = (index, choice, cost);
                 terms.write_key(&mut fit.key, |key| write_key(key, &rule.by, seen, fitted));
@@ -157,7 +157,7 @@ impl Policy {
 pub(crate) type Fits = SmallVec<[Fit; 4]>;
 
 /// A rule that fits a request: which one, by which of its overrides, what it counts by, and what that costs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fit {
     pub(crate) rule: usize,
     choice: Choice,
@@ -166,10 +166,9 @@ pub(crate) struct Fit {
 }
 
 /// Which quotas a request is counted by.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum Choice {
     /// The rule's own.
-    #[default]
     Own,
     /// Those of one of its overrides.
     Override(usize),
@@ -178,6 +177,9 @@ enum Choice {
 }
 
 impl Fit {
+    /// To be filled in.
+    const BLANK: Self = Self { rule: 0, choice: Choice::Own, key: Key::EVERYBODY, cost: 0 };
+
     pub(crate) fn quotas<'a>(&'a self, rule: &'a Rule) -> &'a Quotas {
         match &self.choice {
             Choice::Own => &rule.quotas,
