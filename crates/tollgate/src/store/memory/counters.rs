@@ -48,7 +48,10 @@ pub(super) struct Counter<'a> {
 }
 
 /// What a charge would do to a counter as it was found.
+// Each of these says in a few bytes which it is: by default that would be as wide as a word, written in two pieces and read in
+// one, and that holds the processor up.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(super) enum Step<'a> {
     /// It changes nothing: it is denied, or asks only.
     Nothing,
@@ -60,6 +63,7 @@ pub(super) enum Step<'a> {
 
 /// Where a new counter is brought to.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(super) enum Bring<'a> {
     /// Somebody has reserved this slot for it.
     Reserved(Slot<'a>, Word),
@@ -71,6 +75,7 @@ pub(super) enum Bring<'a> {
 
 /// What a charge did.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(super) enum Done<'a> {
     Nothing,
     Changed { slot: Slot<'a>, old: Word, new: Word },
@@ -157,6 +162,7 @@ impl Counters {
     }
 
     /// What a charge would get, and do.
+    #[inline(always)]
     pub(super) fn look<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> (Outcome, Step<'a>) {
         let settled = self.table.seek_settled(&counter.place).map(|(slot, word)| Sought::Settled(slot, word));
         self.look_at(settled.unwrap_or_else(|| self.table.seek(&counter.place)), counter, cost, now)
