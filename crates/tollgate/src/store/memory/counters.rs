@@ -68,7 +68,7 @@ pub(super) enum Bring<'a> {
     /// Somebody has reserved this slot for it.
     Reserved(Slot<'a>, Word),
     /// This slot was never used.
-    Empty(Slot<'a>, Word),
+    Empty(Slot<'a>),
     /// Somebody has to make room.
     Full,
 }
@@ -190,7 +190,7 @@ impl Counters {
         let step = match sought {
             Sought::Settled(slot, _) => Step::Change { slot, old, new },
             Sought::Reserved(slot, word) => Step::Bring { to: Bring::Reserved(slot, word), old, new },
-            Sought::Absent(Some((slot, word))) => Step::Bring { to: Bring::Empty(slot, word), old, new },
+            Sought::Absent(Some(slot)) => Step::Bring { to: Bring::Empty(slot), old, new },
             Sought::Absent(None) => Step::Bring { to: Bring::Full, old, new },
         };
         (told, step)
@@ -278,8 +278,8 @@ impl Counters {
         let place = &counter.place;
         match to {
             Bring::Reserved(slot, reservation) => Ok((slot, reservation)),
-            Bring::Empty(slot, found) => {
-                let reservation = Table::reserve(place, slot, found).ok_or(NoSlot::Beaten)?;
+            Bring::Empty(slot) => {
+                let reservation = Table::reserve(place, slot, Word::EMPTY).ok_or(NoSlot::Beaten)?;
                 self.tally(place).in_use.fetch_add(1, Ordering::Relaxed);
                 Ok((slot, reservation))
             }

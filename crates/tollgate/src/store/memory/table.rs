@@ -61,7 +61,7 @@ pub(super) enum Sought<'a> {
     Reserved(Slot<'a>, Word),
     /// It is nowhere. In its usual buckets there is this slot that was never used; of both, in the one that has more of them:
     /// that leaves both choices to those who come later.
-    Absent(Option<(Slot<'a>, Word)>),
+    Absent(Option<Slot<'a>>),
 }
 
 /// What the counter in a slot owes.
@@ -92,8 +92,8 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn count(&mut self, slots: usize, slot: Slot<'a>, word: Word) {
-        self.slots += slots;
+    fn count(&mut self, slot: Slot<'a>, word: Word) {
+        self.slots += 1;
         self.first = self.first.or(Some((slot, word)));
     }
 
@@ -169,7 +169,7 @@ impl Table {
     #[inline(never)]
     pub(super) fn seek<'a>(&'a self, place: &Place<'a>) -> Sought<'a> {
         let mut reserved: Option<(Slot<'_>, Word)> = None;
-        let mut empty = [Found::default(); 3];
+        let mut empty: Option<(usize, Slot<'_>)> = None;
         let settled = self.each(place, |choice, left, slot, word| {
             if word.is_of(place.tag) {
                 if word.kind() == Kind::Settled {
@@ -178,15 +178,15 @@ impl Table {
                 if reserved.is_none_or(|(first, _)| slot.goes_before(first)) {
                     reserved = Some((slot, word));
                 }
-            } else if word.kind() == Kind::Empty {
-                empty[choice].count(left, slot, word);
+            } else if word == Word::EMPTY && choice < place.usual.len() && empty.is_none_or(|(most, _)| left > most) {
+                empty = Some((left, slot));
             }
             ControlFlow::Continue(())
         });
         match (settled, reserved) {
             (ControlFlow::Break((slot, word)), _) => Sought::Settled(slot, word),
             (ControlFlow::Continue(()), Some((slot, word))) => Sought::Reserved(slot, word),
-            (ControlFlow::Continue(()), None) => Sought::Absent(empty[0].or_more(empty[1])),
+            (ControlFlow::Continue(()), None) => Sought::Absent(empty.map(|(_, slot)| slot)),
         }
     }
 
@@ -232,7 +232,7 @@ impl Table {
                 return ControlFlow::Continue(());
             }
             match owes(word) {
-                Owes::Nothing => as_new[choice].count(1, slot, word),
+                Owes::Nothing => as_new[choice].count(slot, word),
                 Owes::Something(debt) if least.as_ref().is_none_or(|(least, _, _)| debt < *least) => {
                     least = Some((debt, slot, word));
                 }
@@ -265,19 +265,22 @@ impl Table {
         place: &Place<'a>,
         mut show: impl FnMut(usize, usize, Slot<'a>, Word) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut is_full = |choice, bucket: &'a Bucket| {
+        let mut some_empty = false;
+        for choice in 0..=place.usual.len() {
+            let bucket = match place.usual.get(choice) {
+                Some(bucket) => *bucket,
+                // Who was here before the usual buckets were full is in them.
+                None if some_empty => break,
+                None => self.bucket(place.third),
+            };
             for (left, slot) in (1..=SLOTS).rev().zip(bucket.iter().map(Slot)) {
                 let word = slot.load();
                 show(choice, left, slot, word)?;
-                if word.kind() == Kind::Empty {
-                    return ControlFlow::Continue(false);
+                if word == Word::EMPTY {
+                    some_empty = true;
+                    break;
                 }
             }
-            ControlFlow::Continue(true)
-        };
-        // Who was here before the usual buckets were full is in them, and no slot becomes empty again.
-        if is_full(0, place.usual[0])? & is_full(1, place.usual[1])? {
-            is_full(2, self.bucket(place.third))?;
         }
         ControlFlow::Continue(())
     }
@@ -408,8 +411,8 @@ mod tests {
             let table = Table::new(4);
             let place = table.place(0x1234_5678_9ABC_DEF0);
             let [left, taken, ..] = place.usual[0].each_ref().map(Slot);
-            let (empty, word) = (Word(0), Word::settled(place.tag, 0, Packed { instant: 0, count: 1 }));
-            assert!(left.swap(empty, Word::VACANT) && taken.swap(empty, word));
+            let word = Word::settled(place.tag, 0, Packed { instant: 0, count: 1 });
+            assert!(left.swap(Word::EMPTY, Word::VACANT) && taken.swap(Word::EMPTY, word));
             assert!(matches!(table.seek(&place), Sought::Settled(_, found) if found == word));
         };
         shuttle::check_random(seek, 1);

@@ -42,6 +42,7 @@ pub(super) enum Kind {
 }
 
 impl Word {
+    pub(super) const EMPTY: Self = Self(0);
     pub(super) const VACANT: Self = Self((VACANT as u128) << KIND_AT);
 
     pub(super) fn settled(tag: u32, quota: u16, state: Packed) -> Self {
