@@ -1,8 +1,6 @@
 //! Decisions as responses of the `http` crate: the engine's answers, and the limits told in headers. For adapters of their own.
 
-use std::ops::Range;
-
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
@@ -16,13 +14,13 @@ use crate::request::Fields;
 pub fn answered(answer: Answer<'_>) -> Response<String> {
     let mut lines = Lines::new();
     answer.tell(|name, value, replaces| lines.push(name, value, replaces));
-    let mut response = Response::new(answer.body);
+    let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     lines.write_to(response.headers_mut());
     if answer.close {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    response.map(|()| answer.body)
 }
 
 /// Adds what a decision says about the limits, beside what the headers say already.
@@ -33,44 +31,40 @@ pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
 }
 
 /// Headers to be written, all of whose values share one piece of memory.
-struct Lines {
-    values: BytesMut,
-    lines: SmallVec<[Line; 10]>,
+struct Lines<'a> {
+    values: SmallVec<[u8; VALUES]>,
+    lines: SmallVec<[Line<'a>; 10]>,
 }
 
 /// Room for the values of three rules.
 const VALUES: usize = 192;
 
-struct Line {
-    name: HeaderName,
-    value: Range<usize>,
+struct Line<'a> {
+    name: &'a str,
+    value_len: usize,
     replaces: bool,
 }
 
-impl Lines {
+impl<'a> Lines<'a> {
     fn new() -> Self {
-        Self { values: BytesMut::new(), lines: SmallVec::new() }
+        Self { values: SmallVec::new(), lines: SmallVec::new() }
     }
 
-    /// The engine gives only names and values that can stand in a header.
-    fn push(&mut self, name: &str, value: &str, replaces: bool) {
-        let Some(name) = known_name(name) else { return };
-        if self.lines.is_empty() {
-            self.values.reserve(VALUES);
-        }
-        let begin = self.values.len();
+    fn push(&mut self, name: &'a str, value: &str, replaces: bool) {
         self.values.extend_from_slice(value.as_bytes());
-        self.lines.push(Line { name, value: begin..self.values.len(), replaces });
+        self.lines.push(Line { name, value_len: value.len(), replaces });
     }
 
     fn write_to(self, headers: &mut HeaderMap) {
         if self.lines.is_empty() {
             return;
         }
-        let values = self.values.freeze();
+        let mut values = Bytes::from_owner(self.values);
         headers.reserve(self.lines.len());
-        for Line { name, value, replaces } in self.lines {
-            let Ok(value) = HeaderValue::from_maybe_shared(values.slice(value)) else { continue };
+        for Line { name, value_len, replaces } in self.lines {
+            let value = HeaderValue::from_maybe_shared(values.split_to(value_len));
+            // The engine gives only names and values that can stand in a header.
+            let (Some(name), Ok(value)) = (known_name(name), value) else { continue };
             if replaces {
                 headers.insert(name, value);
             } else {

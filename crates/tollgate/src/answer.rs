@@ -53,13 +53,13 @@ struct GrpcStatus {
 impl Answer<'_> {
     /// Every header but the length, one by one: name, value, and whether it takes the place of such headers that are there.
     /// Without an allocation.
-    pub fn tell(&self, mut tell: impl FnMut(&str, &str, bool)) {
+    pub fn tell<'s>(&'s self, mut tell: impl FnMut(&'s str, &str, bool)) {
         tell("Content-Type", self.content_type, true);
         if let Some(GrpcStatus { code, message }) = &self.grpc {
             tell("Grpc-Status", code, true);
             tell("Grpc-Message", message, true);
         }
-        self.decision.tell(&(), &mut tell);
+        self.decision.tell(&(), |name, value, replaces| tell(name, value, replaces));
         for (name, value) in self.own {
             tell(name, value, true);
         }

@@ -6,6 +6,7 @@ use axum::{
     Router,
     body::Body,
     http::StatusCode,
+    response::AppendHeaders,
     routing::{get, post},
 };
 use http::{Request, Response};
@@ -89,6 +90,23 @@ async fn a_limit_of_a_router_can_be_each_routes_or_each_methods_own() {
     let posts_only = app(rule("api", "1/minute").methods(["POST"]));
     assert_eq!(codes(&posts_only, "POST", "/users/1", 1, 2).await, [200, 429]);
     assert_eq!(codes(&posts_only, "GET", "/users/1", 1, 3).await, [200; 3]);
+}
+
+#[tokio::test]
+async fn a_handlers_own_numbers_stay_where_they_are_stricter_among_any_number_of_headers() {
+    for others in [0, 1, 3, 4, 9] {
+        for (own, told) in [("0", "0"), ("1", "1"), ("2", "1"), ("", "1")] {
+            let handler = move || async move {
+                let others = (0..others).map(|i| (format!("x-{i}"), "1"));
+                (AppendHeaders(others.chain([("x-ratelimit-remaining".to_owned(), own)]).collect::<Vec<_>>()), "hello")
+            };
+            let layer = RateLimitLayer::from(limiter(vec![rule("api", "2/minute")]));
+            let response = send(&Router::new().route("/", get(handler)).layer(layer), request("GET", "/", 1)).await;
+            let lines: Vec<_> = response.headers().get_all("x-ratelimit-remaining").iter().collect();
+            assert_eq!(lines, [told], "{own:?} beside {others} others");
+            assert_eq!(response.headers().contains_key("x-ratelimit-limit"), own != "0" && own != "1", "{own:?}");
+        }
+    }
 }
 
 #[tokio::test]
