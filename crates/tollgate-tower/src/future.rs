@@ -40,7 +40,7 @@ pin_project! {
         Denied { #[pin] response: Ready<Response<B>> },
         Exempt { #[pin] response: S::Future },
         Asking { decision: Waiting<Decision>, call: Option<Box<Call<S, Q, B>>> },
-        Allowed { #[pin] response: S::Future, guard: Arc<Guard<Parts, Response<B>>>, decision: Decision },
+        Allowed { #[pin] response: S::Future, settles: Option<Arc<Guard<Parts, Response<B>>>>, decision: Option<Decision> },
         Settling { settled: Waiting<()>, response: Option<Response<B>> },
     }
 }
@@ -86,11 +86,16 @@ where
                     let decision = ready!(decision.as_mut().poll(context));
                     call.take().expect(ONCE).decided(decision)
                 }
-                StateOf::Allowed { response, guard, decision } => {
+                StateOf::Allowed { response, settles, decision } => {
                     let mut response = ready!(response.poll(context))?;
+                    let decision = decision.take().expect(ONCE);
+                    let Some(guard) = settles else {
+                        tell(&mut response, decision);
+                        return Poll::Ready(Ok(response));
+                    };
                     let answered = guard.answered(&response, response.status().as_u16());
-                    tell(&mut response, decision);
-                    if guard.limiter().settle_now(decision, answered) {
+                    tell(&mut response, decision.clone());
+                    if guard.limiter().settle_now(&decision, answered) {
                         return Poll::Ready(Ok(response));
                     }
                     State::Settling { settled: settle(guard, decision, answered), response: Some(response) }
@@ -107,15 +112,15 @@ where
 
 const ONCE: &str = "a future that is ready is not polled again";
 
-fn settle<B>(guard: &Guard<Parts, Response<B>>, decision: &Decision, answered: Answered) -> Waiting<()> {
-    let (limiter, decision) = (guard.limiter().clone(), decision.clone());
+fn settle<B>(guard: &Guard<Parts, Response<B>>, decision: Decision, answered: Answered) -> Waiting<()> {
+    let limiter = guard.limiter().clone();
     Box::pin(async move { limiter.settle(&decision, answered).await })
 }
 
-fn tell<B>(response: &mut Response<B>, decision: &Decision) {
-    add_limits(response.headers_mut(), decision);
+fn tell<B>(response: &mut Response<B>, decision: Decision) {
+    add_limits(response.headers_mut(), &decision);
     if response.extensions().get::<Limited>().is_none() {
-        response.extensions_mut().insert(Limited(decision.clone()));
+        response.extensions_mut().insert(Limited(decision));
     }
 }
 

@@ -249,6 +249,11 @@ impl Decision {
         exceeded.map(|(_, rule, _, _)| rule.name.as_str())
     }
 
+    /// Whether a rule that has fitted counts only some answers.
+    pub(crate) fn counts_some_answers(&self) -> bool {
+        self.0.fits.iter().any(|fit| self.0.policy.rules()[fit.rule].count != Count::All)
+    }
+
     /// What is to be given back once it is known how the request was answered.
     pub(crate) fn uncounted(&self, answered: Answered) -> SmallVec<[GiveBack<'_>; 2]> {
         let is_counted = |rule: &Rule| match (answered, &rule.count) {

@@ -158,6 +158,12 @@ impl<Q, R> Guard<Q, R> {
         self.respond.as_ref().map(|respond| respond(decision, own))
     }
 
+    /// Whether it depends on the answer to a request that was allowed what of it counts. If not, nobody has to tell how it was
+    /// [answered](Self::answered), nor to [settle](Limiter::settle).
+    pub fn settles(&self, decision: &Decision) -> bool {
+        self.count.is_some() || decision.counts_some_answers()
+    }
+
     /// How a request that was allowed was answered, for [`settle`](Limiter::settle): with this response and its status code.
     pub fn answered(&self, response: &R, status_code: u16) -> Answered {
         match self.count.as_ref().is_none_or(|count| count(response)) {

@@ -11,7 +11,14 @@ use std::{
 
 use axum::{Router, body::Body, routing::get};
 use http::{HeaderMap, Request, Response, request::Parts};
-use tollgate::{algorithm::Verdict, config::Surroundings, key::Key, limiter::Limiter, quota::Limits};
+use tollgate::{
+    algorithm::Verdict,
+    config::Surroundings,
+    key::Key,
+    limiter::Limiter,
+    policy::{Count, Rule},
+    quota::Limits,
+};
 use tollgate_tower::RateLimitLayer;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
@@ -119,6 +126,16 @@ async fn only_answers_that_count_stay_on_the_bill() {
     let layer = layer.count(|response: &Response<Body>| response.status() == 401);
     let app = Router::new().route("/", get(login)).layer(layer);
     let right = [("x-right", "1")];
+    for _ in 0..5 {
+        assert_eq!(code(&app, &right).await, 200);
+    }
+    assert_eq!([code(&app, &[]).await, code(&app, &right).await, code(&app, &[]).await], [401, 200, 401]);
+    assert_eq!(code(&app, &right).await, 429);
+
+    // The same by the rule's own word.
+    let failed = Rule { count: Count::Status(vec![401]), ..rule("login", "2/hour") };
+    let app =
+        Router::new().route("/", get(login)).layer(RateLimitLayer::from(limiter(vec![rule("all", "9/hour"), failed])));
     for _ in 0..5 {
         assert_eq!(code(&app, &right).await, 200);
     }
