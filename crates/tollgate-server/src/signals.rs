@@ -3,13 +3,13 @@
 
 use std::{io, thread};
 
-use tokio::{runtime::Runtime, sync::oneshot};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+};
 use tracing::{info, warn};
 
-use crate::{
-    server::{Stage, Stopper, wait_for},
-    worker::current_thread_runtime,
-};
+use crate::server::{Stage, Stopper, wait_for};
 
 /// The signals that concern a server: caught from the first thing that its program does, so that none ends it unawares.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Signals {
     ///
     /// The system does not allow it.
     pub fn listen() -> io::Result<Self> {
-        let runtime = current_thread_runtime()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let caught = {
             let _context = runtime.enter();
             Caught::new()?

@@ -11,9 +11,9 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    runtime::{self, Runtime},
+    runtime::{self, LocalOptions},
     sync::{mpsc, watch},
-    task::{self, LocalSet},
+    task,
 };
 use tracing::{error, info, warn};
 
@@ -46,18 +46,23 @@ impl Worker {
         stopper: &Stopper,
         drain: Duration,
     ) -> io::Result<JoinHandle<io::Result<()>>> {
-        let runtime = current_thread_runtime()?;
         let stopper = stopper.clone();
         let report = Arc::clone(report);
         thread::Builder::new().name(format!("worker-{}", self.n)).spawn(move || {
-            let outcome = LocalSet::new().block_on(&runtime, self.work(report, stopper.subscribe(), drain));
+            let outcome = self.run(report, stopper.subscribe(), drain);
             if outcome.is_err() {
                 stopper.abort();
             }
-            // Not waiting for the name look-ups that may still be running on the blocking threads.
-            runtime.shutdown_background();
             outcome
         })
+    }
+
+    fn run(self, report: Arc<Report>, stage: watch::Receiver<Stage>, drain: Duration) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let outcome = runtime.block_on(self.work(report, stage, drain));
+        // Not waiting for the name look-ups that may still be running on the blocking threads.
+        runtime.shutdown_background();
+        outcome
     }
 
     async fn work(mut self, report: Arc<Report>, mut stage: watch::Receiver<Stage>, drain: Duration) -> io::Result<()> {
@@ -170,8 +175,4 @@ impl Posts {
     fn dismiss(&self) -> usize {
         self.open.values().map(|post| post.door.gate().front.open_connections.dismiss()).sum()
     }
-}
-
-pub(crate) fn current_thread_runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
 }
