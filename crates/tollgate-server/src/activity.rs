@@ -1,6 +1,7 @@
 //! The activity of one client connection: what it is doing, since when, when a byte last moved, and until when that may
 //! go on. The connection, its service and its bodies all run on one thread and note it in one place, so that a single
-//! timer per connection does for every timeout.
+//! timer per connection does for every timeout. What one poll of the connection does, it does at one instant, so that the
+//! clock is read once for all of it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -52,6 +53,8 @@ pub(crate) struct Activity {
     timeouts: Timeouts,
     idleness: Idleness,
     phase: Cell<Phase>,
+    /// When the connection's present poll has begun.
+    now: Cell<Instant>,
     since: Cell<Instant>,
     moved: Cell<Instant>,
     turn: Cell<u64>,
@@ -77,6 +80,7 @@ impl Activity {
             timeouts,
             idleness,
             phase: Cell::new(Phase::Fresh),
+            now: Cell::new(now),
             since: Cell::new(now),
             moved: Cell::new(now),
             turn: Cell::new(0),
@@ -88,6 +92,16 @@ impl Activity {
             speaks_1_0: Cell::new(false),
             upgrade: RefCell::new(None),
         }
+    }
+
+    /// The connection is polled: what it does until the next time, it does now.
+    pub(crate) fn begin_poll(&self) {
+        self.now.set(Instant::now());
+    }
+
+    /// When the connection's present poll has begun.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -149,17 +163,18 @@ impl Activity {
 
     pub(crate) fn begin_awaiting(&self) {
         self.overdue.set(false);
-        self.moved.set(Instant::now());
+        self.moved.set(self.now());
         self.phase.set(Phase::AwaitingAnswer);
     }
 
     pub(crate) fn begin_relaying(&self) {
         self.phase.set(Phase::Relaying);
+        self.begin_poll();
         self.note_moved();
     }
 
     pub(crate) fn begin_answering(&self) {
-        self.moved.set(Instant::now());
+        self.moved.set(self.now());
         self.phase.set(Phase::Answering { written: false });
     }
 
@@ -184,7 +199,7 @@ impl Activity {
     }
 
     /// Takes note of the body of a request. The last one's may still be on its way to an upstream that has answered
-    /// already, and says nothing about this one's.
+    /// already, and says nothing about this one's. It is polled by whoever sends it on, so the time is not the connection's.
     pub(crate) fn note_upload(&self, turn: u64, state: UploadState) {
         if turn != self.turn.get() || !matches!(self.upload.get(), UploadState::Open | UploadState::Wanted) {
             return;
@@ -221,10 +236,10 @@ impl Activity {
             self.ended.set(true);
             return;
         }
-        let now = self.note_moved();
+        self.note_moved();
         if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
-            self.idleness.begin(now);
-            self.since.set(now);
+            self.idleness.begin(self.now());
+            self.since.set(self.now());
             self.phase.set(Phase::ReadingHead);
         }
     }
@@ -237,29 +252,26 @@ impl Activity {
     }
 
     /// Who waits for whom nobody knows of a connection that is only relayed: it is idle once it has been silent for a while.
-    fn note_moved(&self) -> Instant {
-        let now = Instant::now();
-        self.moved.set(now);
+    fn note_moved(&self) {
+        self.moved.set(self.now());
         if self.phase.get() == Phase::Relaying {
-            self.idleness.begin(now + SILENT_IS_IDLE_AFTER);
+            self.idleness.begin(self.now() + SILENT_IS_IDLE_AFTER);
         }
-        now
     }
 
     /// The client has not read enough for more to be written.
     pub(crate) fn write_is_blocked(&self) {
         if self.phase.get() != Phase::Relaying && !self.is_unread.replace(true) {
-            self.idleness.begin(Instant::now());
+            self.idleness.begin(self.now());
         }
     }
 
     /// hyper flushes the socket only when its own buffer is empty: then a written answer is out.
     pub(crate) fn flushed(&self) {
         if self.phase.get() == (Phase::Answering { written: true }) && self.upload.get() == UploadState::Done {
-            let now = Instant::now();
-            self.since.set(now);
+            self.since.set(self.now());
             self.phase.set(Phase::Idle);
-            self.idleness.begin(now);
+            self.idleness.begin(self.now());
         }
     }
 }

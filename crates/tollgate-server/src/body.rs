@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
     activity::{Activity, UploadState},
@@ -112,7 +113,7 @@ impl ResponseBody {
     /// The upstream's, whose connection can serve another request when this one is through.
     pub(crate) fn streamed(incoming: Incoming, lease: Lease, activity: &Rc<Activity>) -> Self {
         if incoming.is_end_stream() {
-            lease.give_back();
+            lease.give_back(activity.now());
             return Self::whole(Bytes::new(), activity);
         }
         Self::new(Content::Streamed { incoming, lease: Some(lease) }, activity)
@@ -129,7 +130,8 @@ impl Body for ResponseBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.content {
+        let Self { content, activity } = &mut *self;
+        match content {
             Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Streamed { incoming, lease } => {
                 let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
@@ -137,7 +139,7 @@ impl Body for ResponseBody {
                 if let Some(Err(_)) = frame {
                     lease.take().inspect(Lease::complain);
                 } else if has_ended && let Some(lease) = lease.take() {
-                    lease.give_back();
+                    lease.give_back(activity.now());
                 }
                 Poll::Ready(frame)
             }
@@ -172,9 +174,9 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn give_back(self) {
+    fn give_back(self, now: Instant) {
         if let Some(pool) = &self.gate.pool {
-            pool.give_back(self.connection);
+            pool.give_back(self.connection, now);
         }
     }
 

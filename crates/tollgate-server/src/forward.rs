@@ -34,7 +34,7 @@ pub(crate) async fn send(
     activity: &Activity,
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
-    let Some(mut connection) = pool.take() else {
+    let Some(mut connection) = pool.take(activity.now()) else {
         return Box::pin(send_fresh(pool, activity, request)).await;
     };
     let spare = spare_of(&request);

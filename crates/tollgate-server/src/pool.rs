@@ -46,10 +46,10 @@ impl Pool {
     }
 
     /// The connection that became idle last, if there is one that is still good.
-    pub(crate) fn take(&self) -> Option<Connection> {
+    pub(crate) fn take(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((connection, since)) = idle.pop_back() {
-            if connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST {
+            if connection.sender.is_ready() && now - since < IDLE_AT_LONGEST {
                 return Some(connection);
             }
         }
@@ -75,19 +75,19 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has been read to its end.
-    pub(crate) fn give_back(self: &Rc<Self>, mut connection: Connection) {
+    pub(crate) fn give_back(self: &Rc<Self>, mut connection: Connection, now: Instant) {
         if !connection.is_reusable || connection.sender.is_closed() {
             return;
         }
         if connection.sender.is_ready() {
-            return self.keep(connection);
+            return self.keep(connection, now);
         }
         // The upstream has answered before it read the whole request, which is still on its way.
         let pool = Rc::downgrade(self);
         task::spawn_local(async move {
             let became_ready = timeout(IDLE_AT_LONGEST, connection.sender.ready()).await;
             if let (Ok(Ok(())), Some(pool)) = (became_ready, pool.upgrade()) {
-                pool.keep(connection);
+                pool.keep(connection, Instant::now());
             }
         });
     }
@@ -106,12 +106,12 @@ impl Pool {
         });
     }
 
-    fn keep(&self, connection: Connection) {
+    fn keep(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() == IDLE_AT_MOST {
             idle.pop_front();
         }
-        idle.push_back((connection, Instant::now()));
+        idle.push_back((connection, now));
     }
 }
 
