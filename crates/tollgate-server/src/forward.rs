@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, UPGRADE},
 };
 use http_body::Body;
 use http_body_util::{Either, Empty};
@@ -22,7 +22,7 @@ use crate::{
     body::{Lease, ResponseBody},
     failure::Failure,
     gate::Gate,
-    hop,
+    hop::{self, HopHeaders},
     outgoing::Outgoing,
     pool::{Connection, Pool},
 };
@@ -134,24 +134,23 @@ pub(crate) fn pass_on(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch_protocols(answer, connection, activity, wants_websocket);
     }
-    if !hop::is_plain_or_chunked(answer.headers()) {
+    let there = HopHeaders::among(answer.headers());
+    if there.transfer_encoding && !hop::is_chunked(answer.headers()) {
         return Err(Failure::Nonsense);
     }
     let lease = Lease { gate: Rc::clone(gate), connection: connection.after(answer.version()) };
     let (mut head, incoming) = answer.into_parts();
-    frame_anew(&mut head.headers, &incoming);
-    hop::strip(&mut head.headers, |_| false);
+    // The length is said once and by one framing; hyper writes it from the body where it knows it.
+    let is_framed_by_body = there.transfer_encoding || !incoming.is_end_stream();
+    if is_framed_by_body || head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    if there.any {
+        hop::strip(&mut head.headers, |_| false);
+    }
     // Each hop says its own version, whatever the upstream's is; hyper lowers it for a client of HTTP/1.0.
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, ResponseBody::streamed(incoming, lease, activity)))
-}
-
-/// Lets the answer's length be said once and by one framing; hyper writes it from the body where it knows it.
-fn frame_anew(headers: &mut HeaderMap, incoming: &Incoming) {
-    let is_framed_by_body = headers.contains_key(TRANSFER_ENCODING) || !incoming.is_end_stream();
-    if is_framed_by_body || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        headers.remove(CONTENT_LENGTH);
-    }
 }
 
 fn switch_protocols(

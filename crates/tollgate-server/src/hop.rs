@@ -2,9 +2,38 @@
 
 use http::{
     HeaderMap, HeaderName,
-    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use tollgate::client::Proxies;
+
+/// Which headers a message has that concern this hop, found in one look at all its names: most have none or one, and what
+/// is not there need not be looked up.
+#[derive(Default)]
+pub(crate) struct HopHeaders {
+    pub(crate) transfer_encoding: bool,
+    pub(crate) te: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) expect: bool,
+    /// There is something to `strip`.
+    pub(crate) any: bool,
+}
+
+impl HopHeaders {
+    pub(crate) fn among(headers: &HeaderMap) -> Self {
+        let mut there = Self::default();
+        for name in headers.keys() {
+            match *name {
+                TRANSFER_ENCODING => there.transfer_encoding = true,
+                TE => there.te = true,
+                UPGRADE => there.upgrade = true,
+                EXPECT => there.expect = true,
+                _ => {}
+            }
+            there.any |= is_hop_by_hop(name.as_str());
+        }
+        there
+    }
+}
 
 /// Removes every hop-by-hop header, those that `Connection` lists included. What frames and routes the message it cannot
 /// list, nor what is kept by its name in lower case.
@@ -32,12 +61,11 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) && protocols.next().is_none()
 }
 
-/// Whether the body came without a transfer coding or just in chunks. Any other coding would be lost on the way, since
-/// each hop writes its own.
-pub(crate) fn is_plain_or_chunked(headers: &HeaderMap) -> bool {
+/// Whether a body with a transfer coding came just in chunks. Any other coding would be lost on the way, since each hop
+/// writes its own.
+pub(crate) fn is_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
-        (None, _) => true,
         (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
         _ => false,
     }
@@ -59,7 +87,8 @@ pub(crate) fn names_a_client(name: &str) -> bool {
 
 /// The most usual header there is in which proxies name a client.
 pub(crate) fn forwarding_header(headers: &HeaderMap) -> Option<&'static str> {
-    FORWARDING.iter().find(|name| headers.contains_key(*name)).map(HeaderName::as_str)
+    let usual = headers.keys().filter_map(|name| FORWARDING.iter().position(|forwarding| name.as_str() == *forwarding));
+    usual.min().map(|place| FORWARDING[place])
 }
 
 /// The headers, in lower case, in which some trusted proxy names clients or says who they are.
@@ -68,13 +97,7 @@ pub(crate) fn spoken_by(proxies: &Proxies) -> impl Iterator<Item = &str> {
 }
 
 /// Headers in which proxies name a client, the most usual first.
-static FORWARDING: [HeaderName; 5] = [
-    HeaderName::from_static("x-forwarded-for"),
-    FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("cf-connecting-ip"),
-    HeaderName::from_static("true-client-ip"),
-];
+const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(

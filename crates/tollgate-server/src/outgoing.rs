@@ -23,11 +23,13 @@ pub(crate) fn outgoing(
     introduction: &Introduction<'_>,
     upstream: &HeaderValue,
 ) -> Outgoing {
-    let Arrived { mut head, has_body, accepts_trailers, wants_websocket, .. } = arrived;
+    let Arrived { mut head, has_body, expects_continue, accepts_trailers, wants_websocket } = arrived;
     let headers = &mut head.headers;
     introduction.write(headers);
-    // hyper's server sends the 100 when the body is first asked for, which is when the upstream is ready for it.
-    headers.remove(EXPECT);
+    if expects_continue {
+        // hyper's server sends the 100 when the body is first asked for, which is when the upstream is ready for it.
+        headers.remove(EXPECT);
+    }
     if !headers.contains_key(HOST) {
         headers.insert(HOST, upstream.clone());
     }

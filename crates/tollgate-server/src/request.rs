@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Version,
-    header::{CONNECTION, EXPECT, HOST, TE, UPGRADE},
+    header::{CONNECTION, EXPECT, HOST, TE},
     request::Parts,
     uri::{PathAndQuery, Scheme, Uri},
 };
@@ -19,7 +19,10 @@ use tollgate::{
     request::{Headers, Request},
 };
 
-use crate::{body::Upload, hop};
+use crate::{
+    body::Upload,
+    hop::{self, HopHeaders},
+};
 
 /// A request fit to be decided and forwarded.
 pub(crate) struct Arrived {
@@ -35,21 +38,24 @@ impl Arrived {
     pub(crate) fn read(mut head: Parts, upload: &Upload, proxies: &Proxies) -> Result<Self, Refusal> {
         check_host(&head)?;
         to_origin_form(&mut head)?;
-        if !hop::is_plain_or_chunked(&head.headers) {
+        let there = HopHeaders::among(&head.headers);
+        if there.transfer_encoding && !hop::is_chunked(&head.headers) {
             return Err(Refusal::TransferCoding);
         }
         let has_body = !upload.is_end_stream();
         let mut arrived = Self {
             has_body,
-            expects_continue: expects_continue(&head.headers)?,
-            accepts_trailers: head.headers.contains_key(TE) && hop::lists(&head.headers, TE, "trailers"),
-            wants_websocket: !has_body && head.headers.contains_key(UPGRADE) && wants_websocket(&head),
+            expects_continue: there.expect && expects_continue(&head.headers)?,
+            accepts_trailers: there.te && hop::lists(&head.headers, TE, "trailers"),
+            wants_websocket: !has_body && there.upgrade && wants_websocket(&head),
             head,
         };
-        // No client may make what the proxies before us say disappear by calling it hop-by-hop.
-        hop::strip(&mut arrived.head.headers, |name| {
-            hop::names_a_client(name) || hop::spoken_by(proxies).any(|spoken| spoken == name)
-        });
+        if there.any {
+            // No client may make what the proxies before us say disappear by calling it hop-by-hop.
+            hop::strip(&mut arrived.head.headers, |name| {
+                hop::names_a_client(name) || hop::spoken_by(proxies).any(|spoken| spoken == name)
+            });
+        }
         Ok(arrived)
     }
 
@@ -73,7 +79,9 @@ impl Arrived {
 
 impl Headers for Arrived {
     fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
-        self.head.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(show);
+        // Comparing names is quicker than hashing one, as long as a request has not very many.
+        let lines = self.head.headers.iter().filter(|(line, _)| line.as_str() == name);
+        lines.for_each(|(_, value)| show(value.as_bytes()));
     }
 }
 
