@@ -3,7 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
@@ -15,7 +15,7 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     activity::Activity,
@@ -38,7 +38,8 @@ pub(crate) async fn send(
         return Box::pin(send_fresh(pool, activity, request)).await;
     };
     let spare = spare_of(&request);
-    match send_once(&mut connection, activity, request).await {
+    activity.begin_awaiting();
+    match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, unsent }) => {
             match unsent.or(spare).filter(|_| failure == Failure::ClosedBeforeAnswer) {
@@ -57,7 +58,8 @@ async fn send_fresh(
 ) -> Result<(Response<Incoming>, Connection), Failure> {
     activity.begin_working();
     let mut connection = pool.connect().await?;
-    match send_once(&mut connection, activity, request).await {
+    activity.begin_awaiting();
+    match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, .. }) => Err(failure),
     }
@@ -69,17 +71,12 @@ struct NoAnswer {
     unsent: Option<Outgoing>,
 }
 
-/// Waits for the answer's head, or for the connection's timer to say that it has been too long.
-async fn send_once(
-    connection: &mut Connection,
+/// Waits for the answer's head, or for the connection's timer to say that it has been too long. What is on its way is large,
+/// so it stays where it is.
+async fn first_byte(
+    mut answer: Pin<&mut impl Future<Output = Result<Response<Incoming>, TrySendError<Outgoing>>>>,
     activity: &Activity,
-    request: Outgoing,
 ) -> Result<Response<Incoming>, NoAnswer> {
-    if hop::lists(request.headers(), CONNECTION, "close") {
-        connection.retire();
-    }
-    activity.begin_awaiting();
-    let mut answer = pin!(connection.sender.try_send_request(request));
     poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
         Poll::Ready(Err(mut error)) => {

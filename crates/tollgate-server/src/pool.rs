@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Response, Version, header::CONNECTION};
 use http_body_util::{Either, Empty};
-use hyper::client::conn::http1;
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
@@ -22,7 +25,7 @@ use tokio::{
 };
 use tollgate::config::Upstream;
 
-use crate::{body::Upload, dial::dial, failure::Failure};
+use crate::{body::Upload, dial::dial, failure::Failure, hop, outgoing::Outgoing};
 
 /// The idle connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -124,9 +127,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Never to be given back: this is its last request.
-    pub(crate) fn retire(&mut self) {
-        self.is_reusable = false;
+    /// Sends a request, which is on its way at once. One that says so is the last.
+    pub(crate) fn send(
+        &mut self,
+        request: Outgoing,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Outgoing>>> + use<> {
+        self.is_reusable &= !hop::lists(request.headers(), CONNECTION, "close");
+        self.sender.try_send_request(request)
     }
 
     /// An upstream of HTTP/1.0 could not be sent chunks the next time, so there is no next time.
