@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, UPGRADE},
 };
 use http_body::Body;
@@ -37,12 +37,13 @@ pub(crate) async fn send(
     let Some(mut connection) = pool.take(activity.now()) else {
         return Box::pin(send_fresh(pool, activity, request)).await;
     };
-    let spare = spare_of(&request);
+    let spare = Spare::of(&request);
     activity.begin_awaiting();
     match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, unsent }) => {
-            match unsent.or(spare).filter(|_| failure == Failure::ClosedBeforeAnswer) {
+            let again = unsent.or_else(|| spare.map(Spare::into_request));
+            match again.filter(|_| failure == Failure::ClosedBeforeAnswer) {
                 // Boxed since it is rare, and would make room in the future of every request.
                 Some(request) => Box::pin(send_fresh(pool, activity, request)).await,
                 None => Err(failure),
@@ -105,20 +106,48 @@ fn failed(activity: &Activity, error: &hyper::Error) -> Failure {
     }
 }
 
-/// A copy to send again, of a request that may be sent twice: idempotent, and with no body that would be gone by then.
-fn spare_of(request: &Outgoing) -> Option<Outgoing> {
-    let is_idempotent = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
-    );
-    if !is_idempotent || matches!(request.body(), Either::Right(_)) {
-        return None;
+/// What to send again, of a request that may be sent twice: idempotent, and with no body that would be gone by then.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    /// Written out, a field a line: nearly always nobody reads them, and to clone a map and drop it takes five times as much.
+    fields: Vec<u8>,
+}
+
+impl Spare {
+    fn of(request: &Outgoing) -> Option<Self> {
+        let is_idempotent = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+        );
+        if !is_idempotent || matches!(request.body(), Either::Right(_)) {
+            return None;
+        }
+        let lines = || request.headers().iter().map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        let mut fields = Vec::with_capacity(lines().map(|[name, value]| name.len() + value.len() + 2).sum());
+        for [name, value] in lines() {
+            fields.extend_from_slice(name);
+            fields.push(b':');
+            fields.extend_from_slice(value);
+            fields.push(b'\n');
+        }
+        Some(Self { method: request.method().clone(), uri: request.uri().clone(), fields })
     }
-    let mut spare = Request::new(Either::Left(Empty::new()));
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.headers_mut() = request.headers().clone();
-    Some(spare)
+
+    fn into_request(self) -> Outgoing {
+        let mut request = Request::new(Either::Left(Empty::new()));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        // No name has a colon in it, no value a line's end, and both have been valid before.
+        for line in self.fields.split(|byte| *byte == b'\n') {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let (name, value) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(&line[colon + 1..]));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                request.headers_mut().append(name, value);
+            }
+        }
+        request
+    }
 }
 
 /// The upstream's answer as the client gets it, its body still to come.
