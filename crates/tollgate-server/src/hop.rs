@@ -39,8 +39,8 @@ impl HopHeaders {
 /// list, nor what is kept by its name in lower case.
 pub(crate) fn strip(headers: &mut HeaderMap, is_kept: impl Fn(&str) -> bool) {
     let listed = tokens(headers, CONNECTION)
-        .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !is_kept(name.as_str()));
     // Nearly always none, and then no memory is taken for it.
     for name in listed.collect::<Vec<_>>() {
@@ -54,13 +54,13 @@ pub(crate) fn strip(headers: &mut HeaderMap, is_kept: impl Fn(&str) -> bool) {
 
 /// Whether any field line of a comma-separated header has this token, in any case.
 pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token))
+    tokens(headers, name).any(|listed| listed.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Whether `Upgrade` names WebSocket and nothing else.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = tokens(headers, UPGRADE);
-    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) && protocols.next().is_none()
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) && protocols.next().is_none()
 }
 
 /// Whether a body with a transfer coding came just in chunks. Any other coding would be lost on the way, since each hop
@@ -73,13 +73,13 @@ pub(crate) fn is_chunked(headers: &HeaderMap) -> bool {
     }
 }
 
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 /// Whether a proxy would say in this header, in lower case, whom it speaks for.

@@ -86,12 +86,10 @@ impl Introduction<'_> {
     /// `X-Forwarded-For`, so that is written anew, from whom it names.
     fn write(&self, headers: &mut HeaderMap) {
         let trusted_for = self.proxies.header_of(self.client);
-        let withheld: Vec<&str> = self.proxies.removed_headers(self.client).collect();
-        remove(headers, |name| {
-            (trusted_for.is_none() && hop::names_a_client(name))
-                || withheld.contains(&name)
-                || is_misspelt(name, self.proxies)
-        });
+        let is_claim = |name: &str| trusted_for.is_none() && hop::names_a_client(name);
+        // None, as long as no proxy is trusted to speak in a header of its own.
+        let withheld: Vec<&str> = self.proxies.removed_headers(self.client).filter(|name| !is_claim(name)).collect();
+        remove(headers, |name| is_claim(name) || withheld.contains(&name) || is_misspelt(name, self.proxies));
         let way = match trusted_for {
             Some(header) if header == X_FORWARDED_FOR.as_str() => join(headers, X_FORWARDED_FOR),
             Some(_) => {
