@@ -197,6 +197,7 @@ impl Counters {
     }
 
     /// Does what a charge would do. None: somebody else was faster, and it must be looked at again.
+    #[inline(always)]
     pub(super) fn make<'a>(
         &'a self,
         counter: &Counter<'a>,
@@ -207,18 +208,28 @@ impl Counters {
         match step {
             Step::Nothing => Some(Done::Nothing),
             Step::Change { slot, old, new } => slot.swap(old, new).then_some(Done::Changed { slot, old, new }),
-            Step::Bring { to, old, new } => {
-                let (slot, reservation) = match self.reserve(counter, to, cost, now) {
-                    Ok(reserved) => reserved,
-                    Err(NoSlot::Beaten) => return None,
-                    Err(NoSlot::Full) => return self.overflow(counter, cost, now),
-                };
-                // What this key owed when its slot was another's is in its cell, and who was charged there saw no reservation.
-                let owes_as_before = || self.registry.inherited(counter.registered, counter.place.tag, now) == old;
-                let settled = self.table.settle(&counter.place, (slot, reservation), new, owes_as_before);
-                settled.then_some(Done::Changed { slot, old, new })
-            }
+            Step::Bring { to, old, new } => self.bring(counter, to, (old, new), cost, now),
         }
+    }
+
+    #[inline(never)]
+    fn bring<'a>(
+        &'a self,
+        counter: &Counter<'a>,
+        to: Bring<'a>,
+        (old, new): (Word, Word),
+        cost: u64,
+        now: Timestamp,
+    ) -> Option<Done<'a>> {
+        let (slot, reservation) = match self.reserve(counter, to, cost, now) {
+            Ok(reserved) => reserved,
+            Err(NoSlot::Beaten) => return None,
+            Err(NoSlot::Full) => return self.overflow(counter, cost, now),
+        };
+        // What this key owed when its slot was another's is in its cell, and who was charged there saw no reservation.
+        let owes_as_before = || self.registry.inherited(counter.registered, counter.place.tag, now) == old;
+        let settled = self.table.settle(&counter.place, (slot, reservation), new, owes_as_before);
+        settled.then_some(Done::Changed { slot, old, new })
     }
 
     /// Undoes what a charge did at this instant.
