@@ -99,8 +99,8 @@ impl Conditions {
         let mut fitted = Fitted::default();
         if let Some(patterns) = &self.path {
             let fits = |pattern: &&PathPattern| match demand {
-                Demand::Any => pattern.fits_as_it_came(seen.path()) || pattern.fits_any(seen),
-                Demand::AllAndAsItCame => pattern.fits_as_it_came(seen.path()) && pattern.fits_all(seen),
+                Demand::Any => pattern.fits_as_it_came(seen.path().as_bytes()) || pattern.fits_any(seen),
+                Demand::AllAndAsItCame => pattern.fits_as_it_came(seen.path().as_bytes()) && pattern.fits_all(seen),
                 Demand::All => pattern.fits_all(seen),
             };
             fitted.route = Some(patterns.iter().find(fits)?.as_str());

@@ -245,12 +245,17 @@ fn fold(pattern: Vec<u8>) -> Vec<u8> {
 
 /// Whether a path is its own normal form, as nearly every path is. May say no to one that is.
 fn is_normal(path: &[u8]) -> bool {
-    let is_plain = |byte: &u8| !matches!(byte, b'%' | b'\\' | b';');
-    path.first() == Some(&b'/')
-        && (path.len() == 1 || path.last() != Some(&b'/'))
-        && path.iter().all(is_plain)
-        // An empty or a dotted segment begins with "//" or "/.".
-        && !path.windows(2).any(|pair| pair == b"//" || pair == b"/.")
+    let mut before = b' ';
+    let is_plain = |byte: &u8| {
+        let is_after_slash = std::mem::replace(&mut before, *byte) == b'/';
+        match byte {
+            b'%' | b'\\' | b';' => false,
+            // An empty or a dotted segment begins with "//" or "/.".
+            b'/' | b'.' => !is_after_slash,
+            _ => true,
+        }
+    };
+    path.first() == Some(&b'/') && (path.len() == 1 || path.last() != Some(&b'/')) && path.iter().all(is_plain)
 }
 
 /// Percent-decodes once; a `%` without two hex digits stands for itself.

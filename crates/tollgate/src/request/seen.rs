@@ -13,6 +13,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) client: &'a Client,
     proxies: &'a Proxies,
     user: Option<&'a Source>,
+    path: OnceCell<&'a str>,
     paths: OnceCell<Readings<'a>>,
     respelled_paths: OnceCell<Readings<'a>>,
     query: OnceCell<Vec<Parameter<'a>>>,
@@ -44,6 +45,7 @@ impl<'a> Seen<'a> {
             client,
             proxies,
             user,
+            path: OnceCell::new(),
             paths: OnceCell::new(),
             respelled_paths: OnceCell::new(),
             query: OnceCell::new(),
@@ -51,18 +53,19 @@ impl<'a> Seen<'a> {
         }
     }
 
-    pub(crate) fn path(&self) -> &'a [u8] {
-        self.request.path().as_bytes()
+    /// The path as it came.
+    pub(crate) fn path(&self) -> &'a str {
+        self.path.get_or_init(|| self.request.path())
     }
 
     /// What routers make of the path.
     pub(crate) fn paths(&self) -> &Readings<'a> {
-        self.paths.get_or_init(|| Readings::decoded(self.request.path()))
+        self.paths.get_or_init(|| Readings::decoded(self.path()))
     }
 
     /// The same with only the unreserved characters decoded.
     pub(crate) fn respelled_paths(&self) -> &Readings<'a> {
-        self.respelled_paths.get_or_init(|| Readings::respelled(self.request.path()))
+        self.respelled_paths.get_or_init(|| Readings::respelled(self.path()))
     }
 
     /// The host in lower case, without port and final dot, and without a user's name, which no server looks at.
