@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, hash::Hash};
 
+use ahash::RandomState;
+
 use crate::{algorithm::Verdict, clock::Timestamp, decision::Decision, key::Key};
 
 /// How many keys are watched for each rule. A key that makes up more than one in so many of the denials that one
@@ -74,7 +76,8 @@ impl Tally {
 /// 2005).
 #[derive(Clone, Debug)]
 pub struct Frequent<T> {
-    counts: HashMap<T, u64>,
+    // Keys come from attackers, hence a secret; as in the memory store, no hash is ever seen, so it need not be SipHash's.
+    counts: HashMap<T, u64, RandomState>,
 }
 
 impl<T: Clone + Eq + Hash + Ord> Frequent<T> {
@@ -113,6 +116,6 @@ impl<T: Clone + Eq + Hash + Ord> Frequent<T> {
 
 impl<T> Default for Frequent<T> {
     fn default() -> Self {
-        Self { counts: HashMap::new() }
+        Self { counts: HashMap::default() }
     }
 }
