@@ -3,16 +3,29 @@
 use super::Media;
 
 /// The kind of body that the field lines of Accept like best. Of several liked alike, one that is named is meant more than
-/// one that a wildcard lets in; then `default` has the word, as it has where nothing fits.
+/// one that a wildcard lets in; then `default` has the word, as it has where nothing fits or nobody says what he likes.
 pub(super) fn choose(accept: &[&[u8]], default: Media) -> Media {
-    let ranges: Vec<Range<'_>> =
-        accept.iter().flat_map(|line| line.split(|byte| *byte == b',')).filter_map(Range::read).collect();
-    let liking = |media: Media| types_of(media).iter().map(|name| liking_of(name, &ranges)).max().unwrap_or_default();
-    let best = Media::ALL.into_iter().map(liking).max().unwrap_or_default();
-    if best.quality == 0 || liking(default) == best {
+    if accept.is_empty() {
         return default;
     }
-    Media::ALL.into_iter().find(|media| liking(*media) == best).unwrap_or(default)
+    let mut said = [None; TYPES.len()];
+    for range in accept.iter().flat_map(|line| line.split(|byte| *byte == b',')).filter_map(Range::read) {
+        for ((_, main, name), said) in TYPES.iter().zip(&mut said) {
+            // The most specific range that fits a type has the word on it.
+            if let Some(specificity) = range.specificity(main, name) {
+                *said = (*said).max(Some((specificity, range.quality)));
+            }
+        }
+    }
+    let mut best = (Liking::default(), default);
+    for ((media, ..), said) in TYPES.iter().zip(said) {
+        let Some((specificity, quality)) = said else { continue };
+        let liking = Liking { quality, specificity };
+        if quality > 0 && (liking > best.0 || liking == best.0 && *media == default) {
+            best = (liking, *media);
+        }
+    }
+    best.1
 }
 
 /// How much a media type is liked: by its weight, then by how plainly it is named.
@@ -23,35 +36,13 @@ struct Liking {
     specificity: u8,
 }
 
-/// The media types, with their main type, that a kind of body answers to.
-fn types_of(media: Media) -> &'static [(&'static str, &'static str)] {
-    match media {
-        Media::Json => &[("application", "application/problem+json"), ("application", "application/json")],
-        Media::Html => &[("text", "text/html")],
-        Media::Plain => &[("text", "text/plain")],
-    }
-}
-
-/// What the most specific range that fits says. No Accept at all likes everything.
-fn liking_of((main, name): &(&str, &str), ranges: &[Range<'_>]) -> Liking {
-    if ranges.is_empty() {
-        return Liking { quality: 1_000, specificity: 0 };
-    }
-    let specificity = |range: &Range<'_>| {
-        let media = range.media;
-        if media.eq_ignore_ascii_case(name.as_bytes()) {
-            Some(2)
-        } else if media.strip_suffix(b"/*").is_some_and(|wanted| wanted.eq_ignore_ascii_case(main.as_bytes())) {
-            Some(1)
-        } else {
-            (media == b"*/*").then_some(0)
-        }
-    };
-    let fitting = ranges
-        .iter()
-        .filter_map(|range| specificity(range).map(|specificity| Liking { quality: range.quality, specificity }));
-    fitting.max_by_key(|liking| (liking.specificity, liking.quality)).unwrap_or_default()
-}
+/// The media types, with their main type, that the kinds of body answer to; of several liked alike, the first is taken.
+static TYPES: [(Media, &str, &str); 4] = [
+    (Media::Json, "application", "application/problem+json"),
+    (Media::Json, "application", "application/json"),
+    (Media::Html, "text", "text/html"),
+    (Media::Plain, "text", "text/plain"),
+];
 
 struct Range<'a> {
     media: &'a [u8],
@@ -68,6 +59,17 @@ impl<'a> Range<'a> {
             _ => None,
         });
         Some(Self { media, quality: quality.unwrap_or(1_000) })
+    }
+
+    /// How plainly it names this media type, if it fits.
+    fn specificity(&self, main: &str, name: &str) -> Option<u8> {
+        if self.media.eq_ignore_ascii_case(name.as_bytes()) {
+            Some(2)
+        } else if self.media.strip_suffix(b"/*").is_some_and(|wanted| wanted.eq_ignore_ascii_case(main.as_bytes())) {
+            Some(1)
+        } else {
+            (self.media == b"*/*").then_some(0)
+        }
     }
 }
 
