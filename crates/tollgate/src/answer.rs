@@ -6,8 +6,6 @@
 mod accept;
 mod template;
 
-use std::fmt::{self, Write as _};
-
 pub use template::Template;
 
 use crate::{
@@ -17,9 +15,10 @@ use crate::{
     request::{Headers, field_lines},
 };
 
-/// Registered by draft-ietf-httpapi-ratelimit-headers-11, section 10.2.
-const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
-/// The same, section 10.3.
+/// A problem document up to its status code. Its type is registered by draft-ietf-httpapi-ratelimit-headers-11, section 10.2.
+const PROBLEM_START: &str = "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\",\
+                             \"title\":\"Quota exceeded\",\"status\":";
+/// The same draft, section 10.3.
 const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
 /// RESOURCE_EXHAUSTED and UNAVAILABLE, <https://grpc.io/docs/guides/status-codes>.
 const GRPC_RESOURCE_EXHAUSTED: &str = "8";
@@ -155,7 +154,7 @@ impl Decision {
         let shown = self.shown()?;
         let on_limit = &shown.rule.on_limit;
         let answer = match is_grpc(request) {
-            true => self.grpc_answer(GRPC_RESOURCE_EXHAUSTED, Detail(&shown).to_string()),
+            true => self.grpc_answer(GRPC_RESOURCE_EXHAUSTED, detail(&shown, &mut itoa::Buffer::new()).concat()),
             false => self.http_answer(&shown, media(on_limit.default.unwrap_or(Media::Json))),
         };
         Some(Answer { own: &on_limit.headers, close: on_limit.close.unwrap_or(false), ..answer })
@@ -173,12 +172,13 @@ impl Decision {
             Media::Json if custom.is_some() => "application/json",
             media => content_type(media),
         };
+        let mut digits = itoa::Buffer::new();
         let body = match custom {
             Some(template) => template.fill(shown, media),
             None => match media {
                 Media::Json => self.problem(shown, status_code),
-                Media::Html => page("Too many requests", Detail(shown)),
-                Media::Plain => format!("{}\n", Detail(shown)),
+                Media::Html => page("Too many requests", &detail(shown, &mut digits).concat()),
+                Media::Plain => detail(shown, &mut digits).concat() + "\n",
             },
         };
         self.answered(status_code, content_type, body)
@@ -192,9 +192,7 @@ impl Decision {
                 "{{\"type\":\"{REDUCED_CAPACITY}\",\"title\":\"Temporary reduced capacity\",\"status\":503,\
                  \"detail\":\"{UNAVAILABLE}, try again in {retry_after} s\",\"retry_after\":{retry_after}}}\n"
             ),
-            Media::Html => {
-                page("Temporary reduced capacity", format_args!("{UNAVAILABLE}, try again in {retry_after} s"))
-            }
+            Media::Html => page("Temporary reduced capacity", &format!("{UNAVAILABLE}, try again in {retry_after} s")),
             Media::Plain => format!("{UNAVAILABLE}, try again in {retry_after} s\n"),
         };
         self.answered(503, content_type(media), body)
@@ -210,39 +208,30 @@ impl Decision {
         Answer { status_code, body, close: false, content_type, grpc: None, decision: self, own: &[] }
     }
 
-    /// Names and numbers alone, so that nothing needs escaping.
+    /// Names and numbers alone, so that nothing needs escaping. Put together piece by piece, since whoever is flooded writes
+    /// little else, and a format string costs several times as much.
     fn problem(&self, shown: &Counted<'_>, status_code: u16) -> String {
+        let mut digits = itoa::Buffer::new();
         let mut body = String::with_capacity(PROBLEM_BYTES);
-        // Writing to a string does not fail.
-        let _ = write!(
-            body,
-            "{{\"type\":\"{QUOTA_EXCEEDED}\",\"title\":\"Quota exceeded\",\"status\":{status_code},\
-             \"detail\":\"{}\",\"violated-policies\":[",
-            Detail(shown)
-        );
+        body.extend([PROBLEM_START, digits.format(status_code), ",\"detail\":\""]);
+        body.extend(detail(shown, &mut digits));
+        body.push_str("\",\"violated-policies\":[");
         for (place, counted) in self.denying().enumerate() {
-            body.push_str(if place == 0 { "" } else { "," });
-            body.push_str(&counted.members.name);
+            body.extend([if place == 0 { "" } else { "," }, &counted.members.name]);
         }
-        let _ = match self.retry_after_secs() {
-            Some(wait) => writeln!(body, "],\"retry_after\":{wait}}}"),
-            None => writeln!(body, "],\"retry_after\":null}}"),
-        };
+        // Of those that refused, the one to tell about has the longest wait.
+        let wait = shown.outcome.retry_after.map_or("null", |wait| digits.format(whole_seconds(wait)));
+        body.extend(["],\"retry_after\":", wait, "}\n"]);
         body
     }
 }
 
-/// Who allows how much, and when to try again.
-struct Detail<'a>(&'a Counted<'a>);
-
-impl fmt::Display for Detail<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(shown) = self;
-        f.write_str(&shown.members.allowance)?;
-        match shown.outcome.retry_after {
-            Some(wait) => write!(f, ", try again in {} s", whole_seconds(wait)),
-            None => f.write_str(", which this request can never meet"),
-        }
+/// Who allows how much, and when to try again, in pieces.
+fn detail<'a>(shown: &Counted<'a>, digits: &'a mut itoa::Buffer) -> [&'a str; 4] {
+    let allowance = &*shown.members.allowance;
+    match shown.outcome.retry_after {
+        Some(wait) => [allowance, ", try again in ", digits.format(whole_seconds(wait)), " s"],
+        None => [allowance, ", which this request can never meet", "", ""],
     }
 }
 
@@ -252,11 +241,9 @@ fn is_grpc(request: &dyn Headers) -> bool {
         .is_some_and(|value| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")))
 }
 
-fn page(title: &str, text: impl fmt::Display) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
-         <h1>{title}</h1>\n<p>{text}.</p>\n</html>\n"
-    )
+fn page(title: &str, text: &str) -> String {
+    let start = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>";
+    [start, title, "</title>\n<h1>", title, "</h1>\n<p>", text, ".</p>\n</html>\n"].concat()
 }
 
 const UNAVAILABLE: &str = "the limit of this request cannot be checked at the moment";
