@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
 };
 use tollgate::answer::Answer;
@@ -12,9 +12,14 @@ use tollgate_tower::response::answered;
 
 use crate::{activity::Activity, body::ResponseBody, failure::Failure, request::Refusal};
 
-/// What the engine answers to a denied request.
-pub(crate) fn denied(answer: Answer<'_>, must_close: bool, activity: &Rc<Activity>) -> Response<ResponseBody> {
-    let mut response = answered(answer).map(|body| ResponseBody::whole(body, activity));
+/// What the engine answers to a denied request, in the map of its headers.
+pub(crate) fn denied(
+    answer: Answer<'_>,
+    headers: HeaderMap,
+    must_close: bool,
+    activity: &Rc<Activity>,
+) -> Response<ResponseBody> {
+    let mut response = answered(answer, headers).map(|body| ResponseBody::whole(body, activity));
     if must_close {
         announce_close(&mut response);
     }

@@ -45,7 +45,7 @@ pub(crate) async fn answer(
     let decision = decide(&gate, &arrived.as_asked(Some(listener), peer.address), &arrived.head.headers).await;
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
-        return Ok(response::denied(answer, must_close, &activity));
+        return Ok(response::denied(answer, arrived.head.headers, must_close, &activity));
     }
     let forwarded = match &gate.pool {
         Some(pool) => {

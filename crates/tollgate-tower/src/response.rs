@@ -1,26 +1,39 @@
 //! Decisions as responses of the `http` crate: the engine's answers, and the limits told in headers. For adapters of their own.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER},
 };
 use smallvec::SmallVec;
 use tollgate::{answer::Answer, decision::Decision};
 
 use crate::request::Fields;
 
-/// The engine's answer to a denied request.
-pub fn answered(answer: Answer<'_>) -> Response<String> {
-    let mut lines = Lines::new();
-    answer.tell(|name, value, replaces| lines.push(name, value, replaces));
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    lines.write_to(response.headers_mut());
+/// The engine's answer to a denied request, in a map of headers that nobody needs any more: best the request's own, which
+/// has its memory already.
+pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> {
+    headers.clear();
+    let mut values = BytesMut::with_capacity(VALUES);
+    answer.tell(|name, value, replaces| {
+        let value = match value {
+            // Those on nearly every answer are not copied each time.
+            "application/problem+json" => Ok(PROBLEM),
+            "no-store" => Ok(NO_STORE),
+            other => {
+                values.extend_from_slice(other.as_bytes());
+                HeaderValue::from_maybe_shared(values.split().freeze())
+            }
+        };
+        write(&mut headers, name, value, replaces);
+    });
     if answer.close {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|()| answer.body)
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = StatusCode::from_u16(answer.status_code).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    *response.headers_mut() = headers;
+    response
 }
 
 /// Adds what a decision says about the limits, beside what the headers say already.
@@ -30,7 +43,7 @@ pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
     lines.write_to(headers);
 }
 
-/// Headers to be written, all of whose values share one piece of memory.
+/// Headers to be written once those that are there need not be read any more, all of whose values share one piece of memory.
 struct Lines<'a> {
     values: SmallVec<[u8; VALUES]>,
     lines: SmallVec<[Line<'a>; 10]>,
@@ -62,15 +75,19 @@ impl<'a> Lines<'a> {
         let mut values = Bytes::from_owner(self.values);
         headers.reserve(self.lines.len());
         for Line { name, value_len, replaces } in self.lines {
-            let value = HeaderValue::from_maybe_shared(values.split_to(value_len));
-            // The engine gives only names and values that can stand in a header.
-            let (Some(name), Ok(value)) = (known_name(name), value) else { continue };
-            if replaces {
-                headers.insert(name, value);
-            } else {
-                headers.append(name, value);
-            }
+            write(headers, name, HeaderValue::from_maybe_shared(values.split_to(value_len)), replaces);
         }
+    }
+}
+
+#[inline]
+fn write(headers: &mut HeaderMap, name: &str, value: Result<HeaderValue, InvalidHeaderValue>, replaces: bool) {
+    // The engine gives only names and values that can stand in a header.
+    let (Some(name), Ok(value)) = (known_name(name), value) else { return };
+    if replaces {
+        headers.insert(name, value);
+    } else {
+        headers.append(name, value);
     }
 }
 
@@ -94,3 +111,6 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const X_RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

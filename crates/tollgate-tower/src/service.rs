@@ -95,7 +95,7 @@ impl<B> RateLimitLayer<B> {
             request::complain_of_no_peer();
         }
         if decision.verdict() == Verdict::Deny {
-            return State::denied(self.denied(decision, &parts));
+            return State::denied(self.denied(decision, parts));
         }
         parts.extensions.insert(Limited(decision.clone()));
         let settles = self.guard.settles(&decision).then(|| self.guard.clone());
@@ -104,15 +104,15 @@ impl<B> RateLimitLayer<B> {
     }
 
     #[inline(never)]
-    fn denied(&self, decision: Decision, parts: &Parts) -> Response<B> {
-        let mut response = match self.guard.response(&decision, parts) {
+    fn denied(&self, decision: Decision, parts: Parts) -> Response<B> {
+        let mut response = match self.guard.response(&decision, &parts) {
             Some(mut response) => {
                 response::add_limits(response.headers_mut(), &decision);
                 response
             }
             // A decision that denies has an answer.
             None => match decision.answer(&Fields(&parts.headers)) {
-                Some(answer) => response::answered(answer).map(self.body),
+                Some(answer) => response::answered(answer, parts.headers).map(self.body),
                 None => {
                     let mut response = Response::new((self.body)(String::new()));
                     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;

@@ -9,7 +9,7 @@ use axum::{
     response::AppendHeaders,
     routing::{get, post},
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tollgate::{config::Surroundings, limiter::Limiter};
 use tollgate_tower::{Limited, RateLimitLayer};
 
@@ -51,6 +51,18 @@ async fn an_answer_tells_how_it_stands_and_when_to_come_back() {
 
     clock.advance(Duration::from_secs(60));
     assert_eq!(codes(&app, "GET", "/", 1, 1).await, [200]);
+}
+
+#[tokio::test]
+async fn a_denied_client_reads_nothing_of_his_request_in_the_answer() {
+    let app = Router::new().route("/", get(hello)).layer(RateLimitLayer::new("0/minute").expect("a limit"));
+    let mut asking = request("GET", "/", 1);
+    asking.headers_mut().insert("cookie", HeaderValue::from_static("session=1"));
+    asking.headers_mut().insert("x-ratelimit-remaining", HeaderValue::from_static("9"));
+    let denied = send(&app, asking).await;
+    assert_eq!(header(&denied, "cookie"), None);
+    assert_eq!(header(&denied, "x-ratelimit-remaining"), Some("0"));
+    assert_eq!(header(&denied, "content-type"), Some("application/problem+json"));
 }
 
 #[tokio::test]
