@@ -190,12 +190,12 @@ impl Decision {
     /// Time until the request could pass, if nobody else is charged: the longest of those that refused. None if it was
     /// allowed, or if it can never fit.
     pub fn retry_after(&self) -> Option<Duration> {
-        let unavailable = self.unavailable_by().map(|_| Some(UNAVAILABLE_FOR));
+        // Of those that refused, the one to tell about has the longest wait.
+        let shown = self.shown().filter(|shown| shown.outcome.verdict == Verdict::Deny);
+        let refused = shown.map(|shown| shown.outcome.retry_after);
+        let unavailable = self.unavailable_by().next().map(|_| Some(UNAVAILABLE_FOR));
         // Never is longer than any time.
-        self.denying()
-            .map(|counted| counted.outcome.retry_after)
-            .chain(unavailable)
-            .max_by_key(|wait| longest(*wait))?
+        refused.into_iter().chain(unavailable).max_by_key(|wait| longest(*wait))?
     }
 
     /// The same in whole seconds, rounded up and at least 1, as clients are told.
