@@ -155,6 +155,23 @@ fn hop_by_hop_headers_stay_here_in_both_directions() {
 }
 
 #[test]
+fn hop_by_hop_headers_stay_here_though_nothing_lists_them() {
+    let lines = [
+        "Keep-Alive: 5",
+        "Proxy-Connection: x",
+        "Proxy-Authorization: x",
+        "TE: gzip",
+        "Upgrade: x",
+        "HTTP2-Settings: x",
+    ];
+    for line in lines {
+        let head = forwarded(Setup::alone(), &format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"));
+        let name = line.split(':').next().unwrap().to_ascii_lowercase();
+        assert_eq!(header(&head, &name), None, "{name} reached the upstream");
+    }
+}
+
+#[test]
 fn h2c_does_not_pass() {
     let head = forwarded(
         Setup::alone(),
