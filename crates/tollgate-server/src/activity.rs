@@ -53,7 +53,7 @@ pub(crate) struct Activity {
     timeouts: Timeouts,
     idleness: Idleness,
     phase: Cell<Phase>,
-    /// When the connection's present poll has begun.
+    /// When the clock was read last: at the beginning of the connection's present poll.
     now: Cell<Instant>,
     since: Cell<Instant>,
     moved: Cell<Instant>,
@@ -94,12 +94,12 @@ impl Activity {
         }
     }
 
-    /// The connection is polled: what it does until the next time, it does now.
-    pub(crate) fn begin_poll(&self) {
+    /// Once a poll: what the connection does until the next time, it does now.
+    pub(crate) fn read_clock(&self) {
         self.now.set(Instant::now());
     }
 
-    /// When the connection's present poll has begun.
+    /// When the clock was read last: at the beginning of the connection's present poll.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
     }
@@ -169,7 +169,8 @@ impl Activity {
 
     pub(crate) fn begin_relaying(&self) {
         self.phase.set(Phase::Relaying);
-        self.begin_poll();
+        // Nobody has, while its fate was decided and the upstream dialled.
+        self.read_clock();
         self.note_moved();
     }
 

@@ -106,7 +106,7 @@ where
     let mut timer = pin!(sleep_until(Instant::now() + FAR_OFF));
     let (mut is_asked, mut is_leaving) = (false, false);
     poll_fn(|cx| {
-        activity.begin_poll();
+        activity.read_clock();
         loop {
             if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
                 return Poll::Ready(End::Done(result));

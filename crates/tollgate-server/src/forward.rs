@@ -41,14 +41,14 @@ pub(crate) async fn send(
     activity.begin_awaiting();
     match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
-        Err(NoAnswer { failure, unsent }) => {
-            let again = unsent.or_else(|| spare.map(Spare::into_request));
-            match again.filter(|_| failure == Failure::ClosedBeforeAnswer) {
+        Err(NoAnswer { failure: failure @ Failure::ClosedBeforeAnswer, unsent }) => {
+            match unsent.or_else(|| spare.map(Spare::into_request)) {
                 // Boxed since it is rare, and would make room in the future of every request.
                 Some(request) => Box::pin(send_fresh(pool, activity, request)).await,
                 None => Err(failure),
             }
         }
+        Err(NoAnswer { failure, .. }) => Err(failure),
     }
 }
 

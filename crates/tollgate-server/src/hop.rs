@@ -116,3 +116,22 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "http2-settings"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_most_usual_forwarding_header_is_named_in_whatever_order_they_come() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarding_header(&headers), None);
+        for (name, named) in
+            [("x-real-ip", "x-real-ip"), ("x-forwarded-for", "x-forwarded-for"), ("forwarded", "x-forwarded-for")]
+        {
+            headers.insert(name, HeaderValue::from_static("203.0.113.7"));
+            assert_eq!(forwarding_header(&headers), Some(named));
+        }
+    }
+}

@@ -127,7 +127,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Sends a request, which is on its way at once. One that says so is the last.
+    /// Sends a request, which is on its way at once. One that asks to close the connection is the last.
     pub(crate) fn send(
         &mut self,
         request: Outgoing,

@@ -45,7 +45,7 @@ pub(crate) async fn relay(
     let (mut up, mut down) = (Direction::new(upstream.told_first), Direction::new(client.told_first));
     let (client, upstream) = (client.stream, upstream.stream);
     let copying = poll_fn(|cx| {
-        activity.begin_poll();
+        activity.read_clock();
         let up = up.poll_copy(cx, client, upstream)?;
         let down = down.poll_copy(cx, upstream, client)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }

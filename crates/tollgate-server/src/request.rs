@@ -79,12 +79,16 @@ impl Arrived {
 
 impl Headers for Arrived {
     fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
-        // Most that are looked for are not there, and to compare a few names takes less than to hash one.
-        if self.head.headers.keys().any(|there| there.as_str() == name) {
-            self.head.headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(show);
+        let headers = &self.head.headers;
+        // Most that are looked for are not there.
+        if headers.keys_len() > FEW || headers.keys().any(|there| there.as_str() == name) {
+            headers.get_all(name).iter().map(HeaderValue::as_bytes).for_each(show);
         }
     }
 }
+
+/// So many names are compared one by one, which takes less than to hash the one that is looked for.
+const FEW: usize = 16;
 
 /// Why a request is not even decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pin_project! {
         Denied { #[pin] response: Ready<Response<B>> },
         Exempt { #[pin] response: S::Future },
         Asking { decision: Waiting<Decision>, call: Option<Box<Call<S, Q, B>>> },
-        Allowed { #[pin] response: S::Future, settles: Option<Arc<Guard<Parts, Response<B>>>>, decision: Option<Decision> },
+        Allowed { #[pin] response: S::Future, guard: Option<Arc<Guard<Parts, Response<B>>>>, decision: Option<Decision> },
         Settling { settled: Waiting<()>, response: Option<Response<B>> },
     }
 }
@@ -86,10 +86,11 @@ where
                     let decision = ready!(decision.as_mut().poll(context));
                     call.take().expect(ONCE).decided(decision)
                 }
-                StateOf::Allowed { response, settles, decision } => {
+                StateOf::Allowed { response, guard, decision } => {
                     let mut response = ready!(response.poll(context))?;
                     let decision = decision.take().expect(ONCE);
-                    let Some(guard) = settles else {
+                    // There is none if all counts, whatever the answer.
+                    let Some(guard) = guard else {
                         tell(&mut response, decision);
                         return Poll::Ready(Ok(response));
                     };

@@ -98,11 +98,12 @@ impl<B> RateLimitLayer<B> {
             return State::denied(self.denied(decision, parts));
         }
         parts.extensions.insert(Limited(decision.clone()));
-        let settles = self.guard.settles(&decision).then(|| self.guard.clone());
+        let guard = self.guard.settles(&decision).then(|| self.guard.clone());
         let response = inner.call(Request::from_parts(parts, body));
-        State::Allowed { response, settles, decision: Some(decision) }
+        State::Allowed { response, guard, decision: Some(decision) }
     }
 
+    // What few need stays out of the way of the others.
     #[inline(never)]
     fn denied(&self, decision: Decision, parts: Parts) -> Response<B> {
         let mut response = match self.guard.response(&decision, &parts) {

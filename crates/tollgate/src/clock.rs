@@ -260,6 +260,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ticks_are_counted_a_thousandth_slower_than_they_come() {
+        let ticks = quanta::Clock::new();
+        let rate = Rate::of(&ticks);
+        for counted in [1_000_000, rate.max_counted / 2, rate.max_counted] {
+            let micros = ticks.delta_as_nanos(0, counted) / 1_000;
+            let slowed = micros - micros.div_ceil(1_024);
+            assert!(rate.micros(counted).abs_diff(slowed) <= 2, "{counted} ticks: {rate:?}, {micros} us");
+        }
+        let longest = ticks.delta_as_nanos(0, rate.max_counted);
+        assert!(u128::from(longest).abs_diff(MAX_COUNTED.as_nanos()) < 10_000, "{longest} ns");
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "it is held against what the system says")]
     fn the_systems_clock_never_goes_back_and_keeps_to_the_system() {
         let clock = SystemClock::start();

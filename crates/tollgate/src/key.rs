@@ -33,7 +33,7 @@ const IS_PLAIN: [bool; 256] = {
 };
 
 /// Each octet in decimal with a dot after it, as the bytes of a number, first one lowest; and how many bytes that is.
-const DECIMAL: [(u32, usize); 256] = {
+static DECIMAL: [(u32, usize); 256] = {
     let mut decimal = [(0, 0); 256];
     let mut octet = 0_u8;
     loop {
