@@ -80,7 +80,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-#[inline]
+// A call would move the value through memory twice.
+#[inline(always)]
 fn write(headers: &mut HeaderMap, name: &str, value: Result<HeaderValue, InvalidHeaderValue>, replaces: bool) {
     // The engine gives only names and values that can stand in a header.
     let (Some(name), Ok(value)) = (known_name(name), value) else { return };
