@@ -13,7 +13,11 @@ use crate::request::Fields;
 /// The engine's answer to a denied request, in a map of headers that nobody needs any more: best the request's own, which
 /// has its memory already.
 pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> {
-    headers.clear();
+    match headers.capacity() <= MAX_KEPT {
+        true => headers.clear(),
+        // It may stay with the connection while that is idle.
+        false => headers = HeaderMap::new(),
+    }
     let mut values = BytesMut::with_capacity(VALUES);
     answer.tell(|name, value, replaces| {
         let value = match value {
@@ -35,6 +39,9 @@ pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> 
     *response.headers_mut() = headers;
     response
 }
+
+/// A map with room for more headers is not kept for an answer: a browser sends fewer.
+const MAX_KEPT: usize = 48;
 
 /// Adds what a decision says about the limits, beside what the headers say already.
 pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
@@ -80,7 +87,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-// A call would move the value through memory twice.
+// Inlined, and the next one too: calls would move names and values through memory.
 #[inline(always)]
 fn write(headers: &mut HeaderMap, name: &str, value: Result<HeaderValue, InvalidHeaderValue>, replaces: bool) {
     // The engine gives only names and values that can stand in a header.
@@ -92,6 +99,7 @@ fn write(headers: &mut HeaderMap, name: &str, value: Result<HeaderValue, Invalid
     }
 }
 
+#[inline(always)]
 fn known_name(name: &str) -> Option<HeaderName> {
     // Those on every answer are not parsed each time.
     Some(match name {
