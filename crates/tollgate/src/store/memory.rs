@@ -32,7 +32,6 @@ use super::{Charge, GiveBack, Outcomes, Store, Taken, passes};
 use crate::{
     algorithm::{Outcome, Verdict},
     clock::{Clock, Timestamp},
-    key::Key,
     policy::{CounterId, Quotas},
     quota::Quota,
 };
@@ -205,18 +204,14 @@ impl MemoryStore {
     /// The counter of a charge of one quota, whose memory is on its way. None: it has several, or is not in the table.
     #[inline(always)]
     fn only_counter<'a>(&'a self, charge: &Charge<'a>) -> Option<Counter<'a>> {
-        Some(self.counter(self.only_registered(charge.quotas)?, charge.key))
+        let (id, quota) = charge.quotas.only()?;
+        if let Seat::Table(counter) = self.seat(charge, id, quota) { Some(counter) } else { None }
     }
 
     #[inline(always)]
     fn only_registered(&self, quotas: &Quotas) -> Option<&Registered> {
         let (id, quota) = quotas.only()?;
         if quotas.are_wide() { None } else { self.counters.registered(id, quota) }
-    }
-
-    #[inline(always)]
-    fn counter<'a>(&'a self, registered: &'a Registered, key: &Key) -> Counter<'a> {
-        self.counters.counter(registered, self.secret.hash(registered.id.as_u64(), key.as_bytes()))
     }
 
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
@@ -289,7 +284,9 @@ impl MemoryStore {
                     _ => self.only_registered(quotas),
                 };
                 last = Some((quotas, registered));
-                *counter = registered.map(|registered| self.counter(registered, key));
+                *counter = registered.map(|registered| {
+                    self.counters.counter(registered, self.secret.hash(registered.id.as_u64(), key.as_bytes()))
+                });
             }
             let at = self.clock.now();
             verdicts.extend(charges.iter().zip(&counters).map(|(charge, counter)| {

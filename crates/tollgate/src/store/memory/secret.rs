@@ -19,7 +19,7 @@ impl Secret {
     }
 
     /// The hash of a number and then bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hash(&self, number: u64, bytes: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
         hasher.write_u64(number);
