@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +10,8 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+use socket2::SockRef;
 
 use super::switch::Switch;
 
@@ -19,6 +21,7 @@ const WAKE_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Acceptor {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -26,9 +29,9 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn start(address: SocketAddr, switch: Arc<Switch>) -> Self {
         let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("our own port {address}: {error}"));
-        let stopped = Arc::new(AtomicBool::new(false));
+        let (listener, stopped) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
         let thread = thread::spawn({
-            let stopped = Arc::clone(&stopped);
+            let (listener, stopped) = (Arc::clone(&listener), Arc::clone(&stopped));
             move || {
                 loop {
                     let accepted = listener.accept();
@@ -44,15 +47,18 @@ impl Acceptor {
                 }
             }
         });
-        Self { address, stopped, thread: Some(thread) }
+        Self { address, listener, stopped, thread: Some(thread) }
     }
 }
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Release);
-        // A thread in `accept` hears only of connections.
-        let _ = TcpStream::connect_timeout(&self.address, WAKE_LIMIT);
+        // Closed, it would listen on for as long as a child has a copy of it that another thread is just starting.
+        if SockRef::from(&*self.listener).shutdown(Shutdown::Both).is_err() {
+            // Where only connections can be shut down, a thread in `accept` hears only of those.
+            let _ = TcpStream::connect_timeout(&self.address, WAKE_LIMIT);
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
