@@ -208,12 +208,6 @@ impl MemoryStore {
         if let Seat::Table(counter) = self.seat(charge, id, quota) { Some(counter) } else { None }
     }
 
-    #[inline(always)]
-    fn only_registered(&self, quotas: &Quotas) -> Option<&Registered> {
-        let (id, quota) = quotas.only()?;
-        if quotas.are_wide() { None } else { self.counters.registered(id, quota) }
-    }
-
     /// Takes the charges of many requests, of each all or none: what [`take_now`](Self::take_now) does for each in turn, while
     /// the memory of the next is on its way. The clock is read once for several of them.
     ///
@@ -281,7 +275,7 @@ impl MemoryStore {
             for (counter, Charge { key, quotas, .. }) in counters.iter_mut().zip(charges) {
                 let registered = match last {
                     Some((last, registered)) if ptr::eq(last, *quotas) => registered,
-                    _ => self.only_registered(quotas),
+                    _ => quotas.only().and_then(|(id, quota)| self.registered(quotas, id, quota)),
                 };
                 last = Some((quotas, registered));
                 *counter = registered.map(|registered| {
@@ -350,12 +344,17 @@ impl MemoryStore {
 
     #[inline(always)]
     fn seat<'a>(&'a self, charge: &Charge<'a>, id: CounterId, quota: &Quota) -> Seat<'a> {
-        let registered = if charge.quotas.are_wide() { None } else { self.counters.registered(id, quota) };
         let hash = self.secret.hash(id.as_u64(), charge.key.as_bytes());
-        match registered {
+        match self.registered(charge.quotas, id, quota) {
             Some(registered) => Seat::Table(self.counters.counter(registered, hash)),
             None => Seat::Wide(CounterKey { hash, id, key: charge.key }),
         }
+    }
+
+    /// A quota as the table knows it. None: it is counted outside.
+    #[inline(always)]
+    fn registered(&self, quotas: &Quotas, id: CounterId, quota: &Quota) -> Option<&Registered> {
+        if quotas.are_wide() { None } else { self.counters.registered(id, quota) }
     }
 
     fn lock<'a>(&'a self, asked: &[Ask<'_>]) -> Locked<'a> {
