@@ -30,7 +30,7 @@ pub(crate) fn live_keys<K: Contestants>(table: &mut Table, extent: Extent, label
             for threads in [1, 2] {
                 let times = medians(&stores, |store, round| {
                     let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
-                    time(&**store, keys, threads, keys.len())
+                    time(&**store, keys, 1, threads, keys.len())
                 })?;
                 table.times(&format!("{}_{label}_{}_{threads}t", K::NAME, draw.name()), &times);
             }
@@ -75,9 +75,11 @@ pub(crate) fn alone<K: Contestants>(table: &mut Table, label: &str, contestant: 
     Ok(())
 }
 
-/// One key that has used up its allowance.
+/// One key that has used up its allowance. It is near, as its counter is: a list of nothing but this key, as long as what is
+/// asked, would have every contestant wait for the list.
 pub(crate) fn hot_key<K: Contestants>(table: &mut Table, extent: Extent, case: &str) -> anyhow::Result<()> {
-    let keys = vec![K::numbered(0); extent.decisions()];
+    const AT_ONCE: usize = 1_000;
+    let keys = vec![K::numbered(0); AT_ONCE];
     let mut stores = Vec::new();
     for entry in K::contestants() {
         let store = (entry.open)(1_000, Allowance::Two);
@@ -86,7 +88,7 @@ pub(crate) fn hot_key<K: Contestants>(table: &mut Table, extent: Extent, case: &
         }
         stores.push((entry.name, store));
     }
-    let times = medians(&stores, |store, _| time(&**store, &keys, 2, 0))?;
+    let times = medians(&stores, |store, _| time(&**store, &keys, extent.decisions() / AT_ONCE, 2, 0))?;
     table.times(case, &times);
     Ok(())
 }
@@ -97,7 +99,7 @@ pub(crate) fn new_keys(table: &mut Table, extent: Extent) -> anyhow::Result<()> 
     let entries: Vec<_> = Ready::<String>::contestants().into_iter().map(|entry| (entry.name, entry)).collect();
     let times = medians(&entries, |entry, _| {
         let store = (entry.open)(keys.len() as u64, Allowance::Plenty);
-        time(&*store, &keys, 1, keys.len())
+        time(&*store, &keys, 1, 1, keys.len())
     })?;
     table.times("new_str24", &times);
     Ok(())
@@ -124,7 +126,7 @@ fn about_a_million(
     }
     medians(stores, |store, round| {
         let keys = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
-        time(*store, keys, 2, keys.len())
+        time(*store, keys, 1, 2, keys.len())
     })
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn whole_check(table: &mut Table, extent: Extent) -> anyhow::Result<(
         fill(&checked, 0..clients)?;
         let times = medians(&[("tollgate", &checked)], |checked, round| {
             let clients = sequence.chunks(extent.decisions()).nth(round).unwrap_or_default();
-            time(*checked, clients, 1, clients.len())
+            time(*checked, clients, 1, 1, clients.len())
         })?;
         let (_, ns) = times[0];
         println!("check of three rules with headers, {label} clients, one thread: {ns:.0} ns");

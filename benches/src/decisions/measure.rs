@@ -11,11 +11,12 @@ use crate::median;
 /// Odd, for a median.
 pub(crate) const ROUNDS: usize = 5;
 
-/// Nanoseconds a decision, of all `threads` together, each of which takes its own part of `keys`. A measurement in which
-/// another number than `expected` is allowed measures something else, and fails.
+/// Nanoseconds a decision, of all `threads` together, each of which takes its own part of `keys`, so many `times`. A
+/// measurement in which another number than `expected` is allowed measures something else, and fails.
 pub(crate) fn time<K: Sync>(
     contestant: &dyn Contestant<K>,
     keys: &[K],
+    times: usize,
     threads: usize,
     expected: usize,
 ) -> anyhow::Result<f64> {
@@ -23,12 +24,13 @@ pub(crate) fn time<K: Sync>(
     let start = clock.now();
     let allowed: usize = thread::scope(|scope| {
         let parts = keys.chunks(keys.len().div_ceil(threads));
-        let threads: Vec<_> = parts.map(|part| scope.spawn(move || contestant.allowed(part))).collect();
+        let all_of = |part| (0..times).map(|_| contestant.allowed(part)).sum::<usize>();
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || all_of(part))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no contestant panics")).sum()
     });
-    let took = clock.now().since(start);
-    ensure!(allowed == expected, "{allowed} of {} decisions allowed, expected {expected}", keys.len());
-    Ok(took.as_secs_f64() * 1e9 / keys.len() as f64)
+    let (took, decisions) = (clock.now().since(start), keys.len() * times);
+    ensure!(allowed == expected, "{allowed} of {decisions} decisions allowed, expected {expected}");
+    Ok(took.as_secs_f64() * 1e9 / decisions as f64)
 }
 
 /// For each contestant the median of what `measure` finds in the rounds, which go over all of them in turn.
