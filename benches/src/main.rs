@@ -11,6 +11,7 @@
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
 
+mod allocations;
 mod decisions;
 mod middleware;
 mod proxy;

@@ -17,7 +17,7 @@ use tollgate_tower::RateLimitLayer;
 use tower::ServiceExt as _;
 use tower_governor::{GovernorLayer, governor::GovernorConfigBuilder};
 
-use crate::median;
+use crate::{allocations, median};
 
 const CLIENTS: u32 = 1_000;
 const REQUESTS: u32 = 50_000;
@@ -30,7 +30,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let contestants = contestants()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut times = vec![Vec::new(); contestants.len()];
-    let mut allocations = vec![0.0; contestants.len()];
+    let mut counts = vec![0.0; contestants.len()];
     // Some sweep old keys by a task that they start with the first request.
     let _guard = runtime.enter();
     for round in 0..=ROUNDS {
@@ -40,22 +40,22 @@ pub(crate) fn run() -> anyhow::Result<()> {
             if round > 0 {
                 times[i].push(nanos);
             }
-            let counted = allocation_counter::measure(|| {
+            let counted = allocations::during(|| {
                 let _ = runtime.block_on(requests(app, CLIENTS));
             });
-            allocations[i] = counted.count_total as f64 / f64::from(CLIENTS);
+            counts[i] = counted as f64 / f64::from(CLIENTS);
         }
     }
     let times: Vec<f64> = times.into_iter().map(median).collect();
     println!("{:<34} {:>12} {:>8} {:>14} {:>6}", "", "ns a request", "added", "allocations", "added");
-    for (((name, _), nanos), count) in contestants.iter().zip(&times).zip(&allocations) {
-        println!("{name:<34} {nanos:>12.0} {:>8.0} {count:>14.1} {:>6.1}", nanos - times[0], count - allocations[0]);
+    for (((name, _), nanos), count) in contestants.iter().zip(&times).zip(&counts) {
+        println!("{name:<34} {nanos:>12.0} {:>8.0} {count:>14.1} {:>6.1}", nanos - times[0], count - counts[0]);
     }
     println!();
-    for (((name, _), nanos), count) in contestants.iter().zip(&times).zip(&allocations).skip(1) {
+    for (((name, _), nanos), count) in contestants.iter().zip(&times).zip(&counts).skip(1) {
         let name = name.replace([' ', '-', ','], "_");
         println!("middleware_{name}_added_ns {:.0}", nanos - times[0]);
-        println!("middleware_{name}_added_allocations {:.1}", count - allocations[0]);
+        println!("middleware_{name}_added_allocations {:.1}", count - counts[0]);
     }
     Ok(())
 }
