@@ -1,12 +1,15 @@
 //! Decisions as responses of the `http` crate: the engine's answers, and the limits told in headers. For adapters of their own.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER},
 };
-use smallvec::SmallVec;
-use tollgate::{answer::Answer, decision::Decision};
+use tollgate::{
+    answer::Answer,
+    decision::Decision,
+    headers::{HeaderLine, is_heeded},
+};
 
 use crate::request::Fields;
 
@@ -18,16 +21,13 @@ pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> 
         // It may stay with the connection while that is idle.
         false => headers = HeaderMap::new(),
     }
-    let mut values = BytesMut::with_capacity(VALUES);
+    let mut values = Values::new();
     answer.tell(|name, value, replaces| {
         let value = match value {
             // Those on nearly every answer are not copied each time.
             "application/problem+json" => Ok(PROBLEM),
             "no-store" => Ok(NO_STORE),
-            other => {
-                values.extend_from_slice(other.as_bytes());
-                HeaderValue::from_maybe_shared(values.split().freeze())
-            }
+            other => values.push(other),
         };
         write(&mut headers, name, value, replaces);
     });
@@ -45,47 +45,34 @@ const MAX_KEPT: usize = 48;
 
 /// Adds what a decision says about the limits, beside what the headers say already.
 pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
-    let mut lines = Lines::new();
-    decision.tell(&Fields(headers), |name, value, replaces| lines.push(name, value, replaces));
-    lines.write_to(headers);
+    // Nearly always there is nothing that it would heed, and then what it says need not be kept until all of them are read.
+    if headers.keys().any(|name| is_heeded(name.as_str())) {
+        for HeaderLine { name, value, replaces } in decision.headers(&Fields(headers)) {
+            write(headers, name, HeaderValue::try_from(value), replaces);
+        }
+        return;
+    }
+    let mut values = Values::new();
+    decision.tell(&(), |name, value, replaces| write(headers, name, values.push(value), replaces));
 }
 
-/// Headers to be written once those that are there need not be read any more, all of whose values share one piece of memory.
-struct Lines<'a> {
-    values: SmallVec<[u8; VALUES]>,
-    lines: SmallVec<[Line<'a>; 10]>,
+/// The values of an answer's headers, which share one piece of memory.
+struct Values(BytesMut);
+
+impl Values {
+    fn new() -> Self {
+        Self(BytesMut::with_capacity(VALUES))
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.0.extend_from_slice(value.as_bytes());
+        HeaderValue::from_maybe_shared(self.0.split().freeze())
+    }
 }
 
 /// Room for the values of three rules.
 const VALUES: usize = 192;
-
-struct Line<'a> {
-    name: &'a str,
-    value_len: usize,
-    replaces: bool,
-}
-
-impl<'a> Lines<'a> {
-    fn new() -> Self {
-        Self { values: SmallVec::new(), lines: SmallVec::new() }
-    }
-
-    fn push(&mut self, name: &'a str, value: &str, replaces: bool) {
-        self.values.extend_from_slice(value.as_bytes());
-        self.lines.push(Line { name, value_len: value.len(), replaces });
-    }
-
-    fn write_to(self, headers: &mut HeaderMap) {
-        if self.lines.is_empty() {
-            return;
-        }
-        let mut values = Bytes::from_owner(self.values);
-        headers.reserve(self.lines.len());
-        for Line { name, value_len, replaces } in self.lines {
-            write(headers, name, HeaderValue::from_maybe_shared(values.split_to(value_len)), replaces);
-        }
-    }
-}
 
 // Inlined, and the next one too: calls would move names and values through memory.
 #[inline(always)]

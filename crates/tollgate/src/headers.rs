@@ -315,6 +315,11 @@ const X_RATE_LIMIT_HYPHEN: NumberHeaders = NumberHeaders {
     ..X_RATE_LIMIT
 };
 
+/// Whether what a response says in this header, in lower case, has a bearing on what a decision tells.
+pub fn is_heeded(name: &str) -> bool {
+    [&X_RATE_LIMIT, &X_RATE_LIMIT_HYPHEN].iter().any(|set| set.remaining_in_lower_case == name)
+}
+
 /// Whether we leave less than the upstream says it does; one that says nothing we can read, says nothing.
 fn is_stricter(shown: &Counted<'_>, set: &NumberHeaders, existing: &dyn Headers) -> bool {
     let (theirs, _) = first_line(existing, set.remaining_in_lower_case);
