@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     activity::Activity,
+    one_piece::poll_write_pieces,
     pipe::{Pipe, Splice},
 };
 
@@ -69,10 +70,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = match gathered(bufs, &mut [0; GATHERED_BYTES]) {
-            Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        };
+        let written = poll_write_pieces(&mut self.stream, cx, bufs);
         self.note_written(written)
     }
 
@@ -106,16 +104,3 @@ impl Splice for ClientStream {
         self.note_written(self.stream.poll_drain(cx, pipe))
     }
 }
-
-/// The same bytes in one piece, if there are few: to copy them takes less than the kernel does over several pieces.
-fn gathered<'a>(bufs: &[IoSlice<'_>], room: &'a mut [u8; GATHERED_BYTES]) -> Option<&'a [u8]> {
-    let mut end = 0;
-    for buf in bufs {
-        room.get_mut(end..end + buf.len())?.copy_from_slice(buf);
-        end += buf.len();
-    }
-    Some(&room[..end])
-}
-
-/// Enough for the head of an answer and a short body.
-const GATHERED_BYTES: usize = 1024;

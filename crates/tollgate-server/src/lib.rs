@@ -40,6 +40,7 @@ mod arrival;
 mod client_stream;
 mod connection;
 mod gate;
+mod one_piece;
 mod open_connections;
 mod proxy_header;
 

@@ -18,14 +18,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpStream,
     sync::oneshot,
     task,
     time::{Instant, sleep, timeout},
 };
 use tollgate::config::Upstream;
 
-use crate::{body::Upload, dial::dial, failure::Failure, hop, outgoing::Outgoing};
+use crate::{body::Upload, dial::dial, failure::Failure, hop, one_piece::OnePiece, outgoing::Outgoing};
 
 /// The idle connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -63,7 +62,7 @@ impl Pool {
         let stream = dial(&self.upstream, self.connect_timeout).await?;
         let (sender, mut http) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(OnePiece(stream)))
             .await
             .map_err(|_| Failure::Unreachable)?;
         let (over, leftover) = oneshot::channel();
@@ -143,7 +142,7 @@ impl Connection {
 }
 
 /// The upstream's stream after HTTP, and what was already read from it.
-pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<TcpStream>>>;
+pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<OnePiece>>>;
 
 /// As many as a busy worker has in use at once; more would only hold the upstream's file descriptors.
 const IDLE_AT_MOST: usize = 256;
