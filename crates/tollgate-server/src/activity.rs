@@ -114,6 +114,12 @@ impl Activity {
         has_no_request || self.upload_is_wanted() || self.is_unread.get()
     }
 
+    /// The whole of a request has been read, and its answer is not yet on its way to the last byte.
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.phase.get(), Phase::Working | Phase::AwaitingAnswer | Phase::Answering { .. })
+            && self.upload.get() == UploadState::Done
+    }
+
     /// When what is going on has gone on too long; `None` while it has its own bounds.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let Timeouts { headers, first_byte, idle, .. } = self.timeouts;

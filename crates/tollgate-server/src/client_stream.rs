@@ -24,12 +24,14 @@ pub(crate) struct ClientStream {
     pub(crate) stream: TcpStream,
     /// What was read of it already, and is to be read again.
     first_bytes: Bytes,
+    /// There is more to be read, so that its end is not yet to be seen.
+    has_more: bool,
     activity: Rc<Activity>,
 }
 
 impl ClientStream {
     pub(crate) fn new(stream: TcpStream, first_bytes: Bytes, activity: Rc<Activity>) -> Self {
-        Self { stream, first_bytes, activity }
+        Self { stream, first_bytes, has_more: false, activity }
     }
 
     fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -39,6 +41,28 @@ impl ClientStream {
             Poll::Pending => self.activity.write_is_blocked(),
         }
         written
+    }
+
+    /// Fails if the client leaves while its request is served, which ends the connection and with it the work of the upstream.
+    ///
+    /// hyper would find out by reading, and take another buffer to read into, while the request stands in the first. So it is
+    /// told not to, and this only looks. What has come is left where it is: the next request, behind which no end is seen.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.has_more || !self.first_bytes.is_empty() {
+            return Ok(());
+        }
+        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(Ok(0)) => {
+                self.activity.bytes_read(0);
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Poll::Ready(Ok(_)) => {
+                self.has_more = true;
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
@@ -50,6 +74,7 @@ impl AsyncRead for ClientStream {
             self.activity.bytes_read(count);
             return Poll::Ready(Ok(()));
         }
+        self.has_more = false;
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = read {
@@ -80,6 +105,10 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.activity.flushed();
+        // hyper does this at the end of each of its turns in which everything is written.
+        if self.activity.is_serving() {
+            self.watch(cx)?;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

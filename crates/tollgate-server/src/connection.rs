@@ -160,6 +160,8 @@ fn builder(gate: &Gate) -> http1::Builder {
     builder
         // The activity keeps this time, since between two requests another one applies.
         .header_read_timeout(None)
+        // It is the stream that watches for a client that leaves while its request is served.
+        .half_close(true)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(BUFFER_BYTES));
     if limits.headers != HYPER_HEADERS {

@@ -38,6 +38,17 @@ fn five_pass_and_the_sixth_is_told_when_to_come_back() {
 }
 
 #[test]
+fn a_client_that_has_said_its_last_is_told_so_too() {
+    check(|proxy| {
+        let mut wire = proxy.connect();
+        wire.write("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.end_writing();
+        assert_eq!(wire.answer().status, 429);
+        assert!(wire.is_closed());
+    });
+}
+
+#[test]
 fn expect_100_continue_gets_no_100() {
     check(|proxy| {
         let mut wire = proxy.connect();

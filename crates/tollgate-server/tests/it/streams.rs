@@ -111,21 +111,22 @@ fn an_upstream_that_answers_early_and_closes_is_heard() {
 
 #[test]
 fn a_client_that_leaves_ends_the_upstreams_work() {
-    let (left, has_left) = std::sync::mpsc::channel();
+    let (told, is_told) = std::sync::mpsc::channel();
     let upstream = Upstream::new(move |wire, _| {
-        wire.head();
+        told.send(wire.request().is_some()).unwrap();
         // Nothing more comes, and then the end.
-        let ended = wire.head().is_none();
-        left.send(ended).unwrap();
+        told.send(matches!(wire.try_line(), Ok(None))).unwrap();
     });
-    let proxy = Setup::to(upstream.address).start();
-    let wire = proxy.connect();
-    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    while upstream.connections() == 0 {
-        thread::yield_now();
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
+    let proxy = setup.start();
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"] {
+        let wire = proxy.connect();
+        wire.write(request);
+        assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
+        drop(wire);
+        assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
     }
-    drop(wire);
-    assert!(has_left.recv_timeout(crate::rig::PATIENCE).unwrap());
 }
 
 #[test]
