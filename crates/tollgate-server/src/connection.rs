@@ -104,7 +104,7 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut timer = pin!(sleep_until(Instant::now() + FAR_OFF));
-    let (mut is_asked, mut is_leaving) = (false, false);
+    let (mut is_set, mut is_asked, mut is_leaving) = (false, false, false);
     poll_fn(|cx| {
         activity.read_clock();
         loop {
@@ -124,7 +124,7 @@ where
                 Pin::new(&mut *http).graceful_shutdown();
                 continue;
             }
-            ready!(poll_overdue(timer.as_mut(), activity, cx));
+            ready!(poll_overdue(timer.as_mut(), &mut is_set, activity, cx));
             if activity.phase() != Phase::AwaitingAnswer || activity.is_overdue() {
                 return Poll::Ready(End::Overdue);
             }
@@ -135,16 +135,23 @@ where
     .await
 }
 
-/// Ready when the phase's deadline has passed.
-fn poll_overdue(mut timer: Pin<&mut Sleep>, activity: &Activity, cx: &mut Context<'_>) -> Poll<()> {
+/// Ready when the phase's deadline has passed. A timer that is set already is not asked before it is due.
+fn poll_overdue(mut timer: Pin<&mut Sleep>, is_set: &mut bool, activity: &Activity, cx: &mut Context<'_>) -> Poll<()> {
     loop {
         let deadline = activity.deadline();
         if let Some(deadline) = deadline
             && deadline < timer.deadline()
         {
             timer.as_mut().reset(deadline);
+            *is_set = false;
         }
-        ready!(timer.as_mut().poll(cx));
+        if *is_set && activity.now() < timer.deadline() {
+            return Poll::Pending;
+        }
+        *is_set = timer.as_mut().poll(cx).is_pending();
+        if *is_set {
+            return Poll::Pending;
+        }
         let now = Instant::now();
         match deadline {
             Some(deadline) if deadline <= now => return Poll::Ready(()),
