@@ -1,7 +1,7 @@
 //! Hop-by-hop headers: what concerns one connection only and is passed on in neither direction (RFC 9110, 7.6.1).
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use tollgate::client::Proxies;
@@ -38,8 +38,11 @@ impl HopHeaders {
 /// Removes every hop-by-hop header, those that `Connection` lists included. What frames and routes the message it cannot
 /// list, nor what is kept by its name in lower case.
 pub(crate) fn strip(headers: &mut HeaderMap, is_kept: impl Fn(&str) -> bool) {
-    let listed = tokens(headers, CONNECTION)
-        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+    let is_option = |token: &[u8]| token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
+    // Nearly always there is but one line, which says no more than one of these.
+    let lines = headers.get_all(CONNECTION).iter().filter(|line| !is_option(line.as_bytes()));
+    let listed = tokens_of(lines)
+        .filter(|token| !is_option(token))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !is_kept(name.as_str()));
     // Nearly always none, and then no memory is taken for it.
@@ -74,9 +77,11 @@ pub(crate) fn is_chunked(headers: &HeaderMap) -> bool {
 }
 
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(name)
-        .iter()
+    tokens_of(headers.get_all(name).iter())
+}
+
+fn tokens_of<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a [u8]> {
+    lines
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)

@@ -14,7 +14,10 @@ use tollgate::client::{Client, Proxies};
 use crate::{body::Upload, hop, request::Arrived};
 
 /// A request as it is sent to an upstream.
-pub(crate) type Outgoing = Request<Either<Empty<Bytes>, Upload>>;
+pub(crate) type Outgoing = Request<OutgoingBody>;
+
+/// Few have a body, and all are passed on several times, so a body stays where it is.
+pub(crate) type OutgoingBody = Either<Empty<Bytes>, Box<Upload>>;
 
 /// Makes the request ready for an upstream, which is called `upstream` if the client called it nothing.
 pub(crate) fn outgoing(
@@ -48,7 +51,7 @@ pub(crate) fn outgoing(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     head.version = Version::HTTP_11;
-    let body = if has_body { Either::Right(upload) } else { Either::Left(Empty::new()) };
+    let body = if has_body { Either::Right(Box::new(upload)) } else { Either::Left(Empty::new()) };
     Request::from_parts(head, body)
 }
 
@@ -126,11 +129,13 @@ fn reads_like(name: &str, other: &str) -> bool {
 
 /// Removes headers by name in lower case, and their trailers.
 fn remove(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
-    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    let mut announces_trailers = false;
+    let names = headers.keys().inspect(|name| announces_trailers |= **name == TRAILER);
+    let removed: Vec<HeaderName> = names.filter(|name| is_removed(name.as_str())).cloned().collect();
     for name in removed {
         headers.remove(name);
     }
-    if headers.contains_key(TRAILER) {
+    if announces_trailers {
         // hyper sends only the trailers that are announced here.
         let announced = join(headers, TRAILER).unwrap_or_default();
         let kept: Vec<&str> =

@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderValue, Response, Version, header::CONNECTION};
-use http_body_util::{Either, Empty};
+use http_body::Body;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
@@ -24,7 +24,13 @@ use tokio::{
 };
 use tollgate::config::Upstream;
 
-use crate::{body::Upload, dial::dial, failure::Failure, hop, one_piece::OnePiece, outgoing::Outgoing};
+use crate::{
+    dial::dial,
+    failure::Failure,
+    hop,
+    one_piece::OnePiece,
+    outgoing::{Outgoing, OutgoingBody},
+};
 
 /// The idle connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -119,7 +125,7 @@ impl Pool {
 
 /// A connection to the upstream. Dropped while an answer is outstanding, it is closed.
 pub(crate) struct Connection {
-    pub(crate) sender: http1::SendRequest<Either<Empty<bytes::Bytes>, Upload>>,
+    pub(crate) sender: http1::SendRequest<OutgoingBody>,
     /// The bare stream, once the upstream has switched protocols.
     pub(crate) leftover: Leftover,
     is_reusable: bool,
@@ -131,7 +137,8 @@ impl Connection {
         &mut self,
         request: Outgoing,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Outgoing>>> + use<> {
-        self.is_reusable &= !hop::lists(request.headers(), CONNECTION, "close");
+        // It is said only before a body.
+        self.is_reusable &= request.body().is_end_stream() || !hop::lists(request.headers(), CONNECTION, "close");
         self.sender.try_send_request(request)
     }
 
