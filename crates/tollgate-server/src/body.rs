@@ -134,7 +134,10 @@ impl Body for ResponseBody {
         match content {
             Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Streamed { incoming, lease } => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                let frame = ready!(match lease {
+                    Some(lease) => lease.connection.poll_body(incoming, cx),
+                    None => Pin::new(&mut *incoming).poll_frame(cx),
+                });
                 let has_ended = frame.is_none() || incoming.is_end_stream();
                 if let Some(Err(_)) = frame {
                     lease.take().inspect(Lease::complain);

@@ -51,6 +51,7 @@ mod service;
 
 // An allowed one goes to the upstream.
 mod dial;
+mod doorbell;
 mod forward;
 mod outgoing;
 mod pool;

@@ -7,11 +7,14 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header::CONNECTION};
-use http_body::Body;
+use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
@@ -26,6 +29,7 @@ use tollgate::config::Upstream;
 
 use crate::{
     dial::dial,
+    doorbell::Doorbell,
     failure::Failure,
     hop,
     one_piece::OnePiece,
@@ -72,14 +76,20 @@ impl Pool {
             .await
             .map_err(|_| Failure::Unreachable)?;
         let (over, leftover) = oneshot::channel();
+        let bell = Arc::new(Doorbell::default());
+        let (of_task, waker) = (Arc::clone(&bell), Waker::from(Arc::clone(&bell)));
         task::spawn_local(async move {
-            let result = poll_fn(|cx| Pin::new(&mut http).poll(cx)).await;
+            let polling = poll_fn(|cx| {
+                of_task.belongs_to(cx.waker());
+                Pin::new(&mut http).poll(&mut Context::from_waker(&waker))
+            });
+            let result = polling.await;
             if result.is_ok() {
                 // Nobody waits for it, unless the upstream has switched protocols.
                 let _ = over.send(http.into_parts());
             }
         });
-        Ok(Connection { sender, leftover, is_reusable: true })
+        Ok(Connection { sender, leftover, bell, is_reusable: true })
     }
 
     /// Keeps a connection whose answer has been read to its end.
@@ -128,6 +138,7 @@ pub(crate) struct Connection {
     pub(crate) sender: http1::SendRequest<OutgoingBody>,
     /// The bare stream, once the upstream has switched protocols.
     pub(crate) leftover: Leftover,
+    bell: Arc<Doorbell>,
     is_reusable: bool,
 }
 
@@ -140,6 +151,20 @@ impl Connection {
         // It is said only before a body.
         self.is_reusable &= request.body().is_end_stream() || !hop::lists(request.headers(), CONNECTION, "close");
         self.sender.try_send_request(request)
+    }
+
+    /// Waits for the next piece of an answer's body.
+    pub(crate) fn poll_body(
+        &self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let (frame, is_asked) = self.bell.held(|| Pin::new(&mut *body).poll_frame(cx));
+        // There may be room for another piece, but not after the last.
+        if is_asked && !body.is_end_stream() {
+            self.bell.ring();
+        }
+        frame
     }
 
     /// An upstream of HTTP/1.0 could not be sent chunks the next time, so there is no next time.

@@ -129,6 +129,26 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
     }
 }
 
+/// Whoever sends first and reads then would wait for ever, were the one held up by the other.
+#[test]
+fn an_upload_goes_on_while_the_answer_to_it_is_not_read() {
+    const SIZE: usize = 16 << 20;
+    let upstream = Upstream::new(|wire, _| {
+        let head = wire.head().unwrap_or_default();
+        assert!(head.starts_with("POST"));
+        wire.write(&format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+        let mut answering = wire.stream().try_clone().unwrap();
+        let answering = thread::spawn(move || answering.write_all(&vec![7; SIZE]));
+        wire.exactly(SIZE);
+        answering.join().unwrap().unwrap();
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    wire.write(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));
+    wire.stream().write_all(&vec![7; SIZE]).unwrap();
+    assert_eq!(wire.answer().status, 200);
+}
+
 #[test]
 fn a_client_that_does_not_read_is_let_go() {
     let (broke, has_broken) = std::sync::mpsc::channel();
