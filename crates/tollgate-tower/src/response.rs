@@ -27,6 +27,7 @@ pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> 
             // Those on nearly every answer are not copied each time.
             "application/problem+json" => Ok(PROBLEM),
             "no-store" => Ok(NO_STORE),
+            "0" => Ok(NOTHING),
             other => values.push(other),
         };
         write(&mut headers, name, value, replaces);
@@ -110,3 +111,5 @@ const X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-rese
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// What remains.
+const NOTHING: HeaderValue = HeaderValue::from_static("0");
