@@ -21,7 +21,7 @@ pub fn answered(answer: Answer<'_>, mut headers: HeaderMap) -> Response<String> 
         // It may stay with the connection while that is idle.
         false => headers = HeaderMap::new(),
     }
-    let mut values = Values::new();
+    let mut values = Values::default();
     answer.tell(|name, value, replaces| {
         let value = match value {
             // Those on nearly every answer are not copied each time.
@@ -53,20 +53,20 @@ pub fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
         }
         return;
     }
-    let mut values = Values::new();
+    let mut values = Values::default();
     decision.tell(&(), |name, value, replaces| write(headers, name, values.push(value), replaces));
 }
 
-/// The values of an answer's headers, which share one piece of memory.
+/// The values of an answer's headers, which share one piece of memory, if there are any.
+#[derive(Default)]
 struct Values(BytesMut);
 
 impl Values {
-    fn new() -> Self {
-        Self(BytesMut::with_capacity(VALUES))
-    }
-
     #[inline(always)]
     fn push(&mut self, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        if self.0.capacity() < value.len() {
+            self.0.reserve(VALUES.max(value.len()));
+        }
         self.0.extend_from_slice(value.as_bytes());
         HeaderValue::from_maybe_shared(self.0.split().freeze())
     }
