@@ -13,8 +13,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use portable_atomic::AtomicU128;
-
 /// An instant in whole microseconds since the Unix epoch; arithmetic saturates.
 ///
 /// ```
@@ -42,10 +40,6 @@ impl Timestamp {
     /// Whole seconds since the Unix epoch, rounded up, as `X-RateLimit-Reset` wants them.
     pub const fn as_secs_rounded_up(self) -> u64 {
         self.0.div_ceil(1_000_000)
-    }
-
-    const fn after_micros(self, micros: u64) -> Self {
-        Self(self.0.saturating_add(micros))
     }
 
     /// How long after `earlier` this is; zero if it is not.
@@ -117,7 +111,7 @@ impl From<ManualClock> for Clock {
 ///
 /// Asking the system takes a third of a decision. So between two questions, which are 10 ms apart at most, it counts the
 /// processor's ticks (where these come evenly, as [`quanta`] finds out), a thousandth slower than they come: it lags behind by
-/// 60 µs at most, and never has to go back.
+/// 60 µs at most, and never has to go back. Should ticks ever leap, as when a virtual machine is moved, it counts no more of them.
 #[derive(Clone, Debug)]
 pub struct SystemClock(Arc<Ticking>);
 
@@ -127,59 +121,82 @@ struct Ticking {
     rate: Rate,
     started: Instant,
     started_at: Timestamp,
-    /// The last answer of the system: the ticks then in the upper half, and the microseconds since the epoch.
-    anchor: AtomicU128,
+    /// How many ticks there were when the system was last asked; [`NEVER`] once they have leapt.
+    asked_at: AtomicU64,
+    /// Microseconds that the time is ahead of all ticks counted. They only grow, so that nobody sees the clock go back.
+    ahead: AtomicU64,
+    /// The latest time that anybody can have been told before the ticks leapt.
+    told: AtomicU64,
 }
 
+/// More ticks than there ever are.
+const NEVER: u64 = u64::MAX;
 /// How long ticks are counted before the system is asked again.
 const MAX_COUNTED: Duration = Duration::from_millis(10);
-/// An answer that was longer on its way, because the thread was interrupted, is asked for again.
+/// An answer that was longer on its way, because the thread was interrupted, tells the time but nothing of ticks.
 const MAX_ANSWER: Duration = Duration::from_micros(50);
-/// So often.
-const MAX_PATIENCE: u32 = 3;
+/// Ticks that get ahead of the system by more have leapt.
+const MAX_LEAD: Duration = Duration::from_millis(20);
 
 impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads time")]
     fn start() -> Self {
-        // A machine whose clock stands before 1970 gets the epoch: only differences and calendar windows depend on it.
+        Self::counting(quanta::Clock::new())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads time")]
+    fn counting(ticks: quanta::Clock) -> Self {
+        let (rate, asked_at) = (Rate::of(&ticks), ticks.raw());
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let started_at = Timestamp(micros(since_epoch));
-        let ticks = quanta::Clock::new();
-        let rate = Rate::of(&ticks);
-        let anchor = AtomicU128::new(anchor(ticks.raw(), started_at));
-        Self(Arc::new(Ticking { ticks, rate, started: Instant::now(), started_at, anchor }))
+        // A machine whose clock was never set gets a later time: only differences and calendar windows depend on it.
+        let started_at = Timestamp(micros(since_epoch).max(rate.micros(asked_at)));
+        Self(Arc::new(Ticking {
+            ticks,
+            rate,
+            started: Instant::now(),
+            started_at,
+            asked_at: AtomicU64::new(asked_at),
+            ahead: AtomicU64::new(started_at.0.saturating_sub(rate.micros(asked_at))),
+            told: AtomicU64::new(0),
+        }))
     }
 
     #[inline]
     fn now(&self) -> Timestamp {
-        let mut questions = 0;
-        loop {
-            let known = self.0.anchor.load(Ordering::Acquire);
-            let (then, at) = split(known);
-            let counted = self.0.ticks.raw().saturating_sub(then);
-            if counted < self.0.rate.max_counted {
-                return at.after_micros(self.0.rate.micros(counted));
-            }
-            self.ask(known, questions);
-            questions += 1;
+        let ticks = self.0.ticks.raw();
+        // There can be fewer than when it was asked, on another core: then it is asked again.
+        if ticks.wrapping_sub(self.0.asked_at.load(Ordering::Acquire)) >= self.0.rate.max_counted {
+            return self.ask();
         }
+        self.at(ticks)
+    }
+
+    /// The time when there are so many ticks.
+    #[inline]
+    fn at(&self, ticks: u64) -> Timestamp {
+        Timestamp(self.0.rate.micros(ticks).saturating_add(self.0.ahead.load(Ordering::Acquire)))
     }
 
     #[cold]
-    fn ask(&self, known: u128, questions: u32) {
-        let rate = &self.0.rate;
-        let before = self.0.ticks.raw();
-        let answer = self.0.started_at + self.0.started.elapsed();
-        let ticks = self.0.ticks.raw();
-        if rate.micros(ticks.saturating_sub(before)) > micros(MAX_ANSWER) && questions < MAX_PATIENCE {
-            return;
+    fn ask(&self) -> Timestamp {
+        let Ticking { ticks, rate, started, started_at, asked_at, ahead, told } = &*self.0;
+        let last = asked_at.load(Ordering::Acquire);
+        let before = ticks.raw();
+        let answer = *started_at + started.elapsed();
+        let after = ticks.raw();
+        let have_leapt = || self.at(after).since(answer) > MAX_LEAD || last.saturating_sub(after) > rate.max_counted;
+        if last == NEVER || have_leapt() {
+            if last != NEVER {
+                told.fetch_max(self.at(last.saturating_add(rate.max_counted)).0, Ordering::AcqRel);
+                asked_at.store(NEVER, Ordering::Release);
+            }
+            return answer.max(Timestamp(told.load(Ordering::Acquire)));
         }
-        let (then, at) = split(known);
-        // Nobody has counted on from the last anchor to more than this.
-        let counted = ticks.saturating_sub(then).min(rate.max_counted);
-        let now = answer.max(at.after_micros(rate.micros(counted)));
-        // If somebody else has asked meanwhile, his answer holds for everybody.
-        let _ = self.0.anchor.compare_exchange(known, anchor(ticks, now), Ordering::AcqRel, Ordering::Relaxed);
+        if rate.micros(after.saturating_sub(before)) <= micros(MAX_ANSWER) {
+            ahead.fetch_max(answer.0.saturating_sub(rate.micros(after)), Ordering::AcqRel);
+            // Whoever counts from here knows that. If somebody else has asked meanwhile, they count from there.
+            let _ = asked_at.compare_exchange(last, after, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        answer.max(self.at(after))
     }
 }
 
@@ -207,16 +224,6 @@ impl Rate {
         // The upper half of the product.
         (u128::from(ticks).wrapping_mul(self.micros.into()) >> 64) as u64
     }
-}
-
-fn anchor(ticks: u64, at: Timestamp) -> u128 {
-    u128::from(ticks) << 64 | u128::from(at.0)
-}
-
-fn split(anchor: u128) -> (u64, Timestamp) {
-    // Both are halves.
-    let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default();
-    (half(anchor >> 64), Timestamp(half(anchor)))
 }
 
 /// A clock for tests and replays: it stands still until somebody turns it, and never turns back.
@@ -270,6 +277,36 @@ mod tests {
         }
         let longest = ticks.delta_as_nanos(0, rate.max_counted);
         assert!(u128::from(longest).abs_diff(MAX_COUNTED.as_nanos()) < 10_000, "{longest} ns");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "it is held against what the system says")]
+    fn ticks_that_leap_are_counted_no_more() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let leaps: [fn(&quanta::Mock); 2] = [|ticks| ticks.increment(HOUR), |ticks| ticks.decrement(HOUR)];
+        for leap in leaps {
+            let (ticks, hand) = quanta::Clock::mock();
+            hand.increment(2 * HOUR);
+            let clock = SystemClock::counting(ticks);
+            let (start, at_start) = (Instant::now(), clock.now());
+            let mut latest = at_start;
+            let mut keeps_time = || {
+                let now = clock.now();
+                assert!(now >= latest, "{now:?} after {latest:?}");
+                let (first, last) = (at_start, at_start + start.elapsed() + MAX_LEAD + 2 * MAX_COUNTED);
+                assert!(first <= now && now <= last, "{now:?} is not from {first:?} to {last:?}");
+                latest = now;
+            };
+            hand.increment(5_000_000);
+            keeps_time();
+            leap(&hand);
+            keeps_time();
+            // As many as there were, and so on from there.
+            for _ in 0..100 {
+                hand.increment(HOUR / 50);
+                keeps_time();
+            }
+        }
     }
 
     #[test]
