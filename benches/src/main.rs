@@ -6,7 +6,7 @@
 //! cargo run --release -p benches -- instructions               # instructions a decision, beside governor; needs valgrind
 //! cargo run --release -p benches -- middleware                 # an axum route beside tower_governor and axum-governor
 //! cargo run --release -p benches -- proxy                      # beside nginx with limit_req; needs nginx and wrk
-//! cargo run --release -p benches -- redis                      # decisions in Redis beside one EVALSHA for each; needs redis-server
+//! cargo run --release -p benches -- redis [--part CASE]        # decisions in Redis beside one EVALSHA for each; needs redis-server
 //! cargo run --release -p benches -- tcp                        # TCP beside HAProxy and bare copying; needs haproxy
 //! cargo run --release -p benches -- replay                     # requests a second of `tollgate replay`
 //! ```
@@ -36,12 +36,13 @@ fn main() -> anyhow::Result<()> {
         ["instructions", "--part", contestant, case, rounds] => instructions::run_part(contestant, case, rounds),
         ["middleware"] => middleware::run(),
         ["proxy"] => proxy::run(),
-        ["redis"] => redis::run(),
+        ["redis"] => redis::run(None),
+        ["redis", "--part", case] => redis::run(Some(case)),
         ["replay"] => replay::run(),
         ["tcp"] => tcp::run(),
         ["tcp", "--bare", port, upstream] => tcp::run_bare(port, upstream),
         _ => bail!(
-            "expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, redis, replay, tcp"
+            "expected one of: decisions [--part PART] [--quick], instructions, middleware, proxy, redis [--part CASE], replay, tcp"
         ),
     }
 }
