@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use ahash::RandomState;
 use tollgate::{
     clock::Timestamp,
-    policy::{Mode, Quotas},
+    key::Key,
+    policy::{CounterId, Mode, Quotas},
     quota::{Algorithm, Quota, Unit},
     store::{Charge, Taken},
 };
@@ -63,35 +64,79 @@ impl Counter {
     }
 }
 
-/// The counters of these charges, where they are made: what is answered from leases needs them no longer than that.
-pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> SmallVec<[Counter; 1]> {
-    let mut counters = SmallVec::new();
+/// What one quota of a charge wants of its counter: all that there is to know of it before its key is spelt, as long as nobody is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want<'a> {
+    pub(crate) charge: &'a Charge<'a>,
+    pub(crate) id: CounterId,
+    pub(crate) quota: &'a Quota,
+    /// Which of the charge's quotas it is.
+    place: usize,
+}
+
+/// What these charges want, in the order in which they are answered.
+pub(crate) fn wants<'a>(charges: &'a [Charge<'a>]) -> impl Iterator<Item = Want<'a>> {
+    let of_charge = |charge: &'a Charge<'a>| {
+        charge.quotas.iter().enumerate().map(move |(place, (id, quota))| Want { charge, id, quota, place })
+    };
+    charges.iter().flat_map(of_charge)
+}
+
+impl Want<'_> {
+    /// How much of the window is taken at once, or 0. Rules in shadow have nothing to gain: they are asked about with the request. And
+    /// whoever only asks takes nothing.
+    pub(crate) fn lease(&self) -> u64 {
+        let Charge { mode, quotas, cost, .. } = self.charge;
+        match (mode, self.quota.algorithm()) {
+            _ if *cost == 0 => 0,
+            (Mode::Enforce, Algorithm::FixedWindow | Algorithm::CalendarWindow) => {
+                quotas.sharing().lease.map_or(0, |lease| lease.get().max(*cost))
+            }
+            _ => 0,
+        }
+    }
+
+    /// The key of the counter in the store.
+    pub(crate) fn key(&self, prefix: &str) -> Vec<u8> {
+        key(prefix, self.charge, self.place, self.quota)
+    }
+
+    /// A number for the counter, much the same as no other: by it, what is known of a counter is found without spelling or copying anything.
+    pub(crate) fn hash(&self, hasher: &RandomState) -> u64 {
+        hasher.hash_one((self.charge.rule, self.id, self.charge.key))
+    }
+
+    pub(crate) fn name(&self) -> Name {
+        Name { rule: self.charge.rule.to_owned(), id: self.id, key: self.charge.key.clone() }
+    }
+
+    pub(crate) fn is_of(&self, name: &Name) -> bool {
+        self.id == name.id && self.charge.key == &name.key && self.charge.rule == name.rule
+    }
+}
+
+/// What tells a counter apart, besides the hash of it. The identity alone does not: `Rule::name` is public, so two rules can have quotas with one.
+#[derive(Debug)]
+pub(crate) struct Name {
+    rule: String,
+    id: CounterId,
+    key: Key,
+}
+
+/// The counters of these charges.
+pub(crate) fn counters(prefix: &str, charges: &[Charge<'_>]) -> Counters {
     let mut shadows = 0;
-    for charge in charges {
-        let group = match charge.mode {
+    let counter = |want: Want<'_>| {
+        let group = match want.charge.mode {
             Mode::Enforce => 0,
             Mode::Shadow => {
-                shadows += 1;
+                shadows += u16::from(want.place == 0);
                 shadows
             }
         };
-        for (place, (_, quota)) in charge.quotas.iter().enumerate() {
-            let key = key(prefix, charge, place, quota);
-            counters.push(Counter { key, quota: *quota, cost: charge.cost, lease: lease(charge, quota), group });
-        }
-    }
-    counters
-}
-
-/// Rules in shadow have nothing to gain: they are asked about with the request. And whoever only asks takes nothing.
-fn lease(charge: &Charge<'_>, quota: &Quota) -> u64 {
-    match (charge.mode, quota.algorithm()) {
-        _ if charge.cost == 0 => 0,
-        (Mode::Enforce, Algorithm::FixedWindow | Algorithm::CalendarWindow) => {
-            charge.quotas.sharing().lease.map_or(0, |lease| lease.get().max(charge.cost))
-        }
-        _ => 0,
-    }
+        Counter { key: want.key(prefix), quota: *want.quota, cost: want.charge.cost, lease: want.lease(), group }
+    };
+    wants(charges).map(counter).collect()
 }
 
 /// `PREFIX:{KEY}:RULE:ALGORITHM/WINDOW`, with `/2`, `/3`, … behind it for the second, third, … quota of a rule with one window.

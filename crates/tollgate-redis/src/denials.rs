@@ -1,11 +1,12 @@
 //! Denials that are known to last: answered here for a moment, without asking again what would be answered the same.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use ahash::RandomState;
 use smallvec::SmallVec;
 use tollgate::{
     algorithm::{Outcome, Verdict},
@@ -15,7 +16,7 @@ use tollgate::{
     store::{Answerer, Answerers, Charge, Outcomes, Taken},
 };
 
-use crate::ask::Counter;
+use crate::ask::{Name, Want, wants};
 
 /// So long at most: whoever is pardoned elsewhere waits no longer.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -25,18 +26,23 @@ const MAX_DENIALS: usize = 10_000;
 /// Denials of the last second. They are kept in two generations, of which the older one is dropped as a whole: nothing is ever searched
 /// for what has expired.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<Generations>);
+pub(crate) struct Denials {
+    generations: Mutex<Generations>,
+    hasher: RandomState,
+}
 
+/// By the hash of the first counter of a charge. Of two with one hash, which nobody will see, the later one is known.
 #[derive(Debug, Default)]
 struct Generations {
-    current: HashMap<Vec<u8>, Denial, RandomState>,
-    previous: HashMap<Vec<u8>, Denial, RandomState>,
+    current: HashMap<u64, Denial, RandomState>,
+    previous: HashMap<u64, Denial, RandomState>,
     since: Timestamp,
 }
 
 /// What was denied to one rule's charge: this cost and any larger one, by the same quotas.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Denial {
+    of: Name,
     quotas: SmallVec<[Quota; 2]>,
     cost: u64,
     outcomes: Outcomes,
@@ -49,12 +55,15 @@ struct Denial {
 
 impl Denials {
     /// The answer, if one of the enforced charges is known to be denied. It is silent on the others.
-    pub(crate) fn answer(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
+    pub(crate) fn answer(&self, charges: &[Charge<'_>], now: Timestamp) -> Option<Taken> {
         let generations = self.generations();
         let mut answer: Option<(Timestamp, Outcomes)> = None;
         let mut of_charges = SmallVec::new();
-        for (charge, counters) in by_charge(charges, counters) {
-            let denial = generations.find(counters, now).filter(|_| charge.mode == Mode::Enforce);
+        for charge in charges {
+            let denial = match charge.mode {
+                Mode::Enforce => first(charge).and_then(|want| generations.find(&want, want.hash(&self.hasher), now)),
+                Mode::Shadow => None,
+            };
             let answerer = if denial.is_some() { Answerer::Store } else { Answerer::Unasked };
             of_charges.push((answerer, denial.map_or(now, |denial| denial.answered_at)));
             if let Some(denial) = denial {
@@ -77,35 +86,37 @@ impl Denials {
     }
 
     /// Remembers what was denied of these charges, which were asked for at that time.
-    pub(crate) fn learn(&self, charges: &[Charge<'_>], counters: &[Counter], taken: &Taken, asked_at: Timestamp) {
+    pub(crate) fn learn(&self, charges: &[Charge<'_>], taken: &Taken, asked_at: Timestamp) {
         if taken.outcomes.iter().all(|outcome| outcome.verdict == Verdict::Allow) {
             return;
         }
         let mut rest = taken.outcomes.as_slice();
-        for (charge, counters) in by_charge(charges, counters) {
-            let (outcomes, others) = rest.split_at(counters.len().min(rest.len()));
+        for charge in charges {
+            let (outcomes, others) = rest.split_at(charge.quotas.len().min(rest.len()));
             rest = others;
             let lasts = outcomes.iter().filter_map(|outcome| outcome.retry_after).max();
-            if let (Some(lasts), Mode::Enforce, Some(first)) = (lasts, charge.mode, counters.first()) {
+            if let (Some(lasts), Mode::Enforce, Some(want)) = (lasts, charge.mode, first(charge)) {
                 let denial = Denial {
-                    quotas: counters.iter().map(|counter| counter.quota).collect(),
+                    of: want.name(),
+                    quotas: charge.quotas.iter().map(|(_, quota)| *quota).collect(),
                     cost: charge.cost,
                     outcomes: outcomes.iter().copied().collect(),
                     asked_at,
                     until: asked_at + lasts.min(LONGEST),
                     answered_at: taken.at,
                 };
-                self.generations().insert(first.key.clone(), denial, asked_at);
+                self.generations().insert(want.hash(&self.hasher), denial, asked_at);
             }
         }
     }
 
-    /// Forgets what is known of these counters, since somebody has been given something back.
-    pub(crate) fn forget(&self, counters: &[Counter]) {
+    /// Forgets what is known of this charge, since somebody has been given something back.
+    pub(crate) fn forget(&self, charge: &Charge<'_>) {
         let mut generations = self.generations();
-        for counter in counters {
-            generations.current.remove(&counter.key);
-            generations.previous.remove(&counter.key);
+        for want in wants(std::slice::from_ref(charge)) {
+            let hash = want.hash(&self.hasher);
+            generations.current.remove(&hash);
+            generations.previous.remove(&hash);
         }
     }
 
@@ -116,27 +127,27 @@ impl Denials {
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
         // A denial that is lost is asked for again.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Generations {
-    fn find(&self, counters: &[Counter], now: Timestamp) -> Option<&Denial> {
-        let key = &counters.first()?.key;
+    fn find(&self, want: &Want<'_>, hash: u64, now: Timestamp) -> Option<&Denial> {
+        let Charge { quotas, cost, .. } = want.charge;
         let holds = |denial: &&Denial| {
-            let is_same = denial.quotas.iter().eq(counters.iter().map(|counter| &counter.quota));
-            is_same && counters[0].cost >= denial.cost && now < denial.until
+            let is_same = want.is_of(&denial.of) && denial.quotas.iter().eq(quotas.iter().map(|(_, quota)| quota));
+            is_same && *cost >= denial.cost && now < denial.until
         };
-        self.current.get(key).filter(holds).or_else(|| self.previous.get(key).filter(holds))
+        self.current.get(&hash).filter(holds).or_else(|| self.previous.get(&hash).filter(holds))
     }
 
-    fn insert(&mut self, key: Vec<u8>, denial: Denial, now: Timestamp) {
+    fn insert(&mut self, hash: u64, denial: Denial, now: Timestamp) {
         if now >= self.since + LONGEST {
             self.previous = std::mem::take(&mut self.current);
             self.since = now;
         }
         if self.current.len() < MAX_DENIALS {
-            self.current.insert(key, denial);
+            self.current.insert(hash, denial);
         }
     }
 }
@@ -151,15 +162,7 @@ fn later(outcome: &Outcome, elapsed: Duration) -> Outcome {
     outcome
 }
 
-/// Each charge with its counters.
-pub(crate) fn by_charge<'a, 'b>(
-    charges: &'a [Charge<'b>],
-    counters: &'a [Counter],
-) -> impl Iterator<Item = (&'a Charge<'b>, &'a [Counter])> {
-    let mut rest = counters;
-    charges.iter().map(move |charge| {
-        let (of_charge, others) = rest.split_at(charge.quotas.len().min(rest.len()));
-        rest = others;
-        (charge, of_charge)
-    })
+/// By which a charge is known.
+fn first<'a>(charge: &'a Charge<'a>) -> Option<Want<'a>> {
+    wants(std::slice::from_ref(charge)).next()
 }

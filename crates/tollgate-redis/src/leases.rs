@@ -17,7 +17,11 @@ use tollgate::{
     quota::Quota,
 };
 
-use crate::{ask::Counter, error::RedisError, queue::MAX_WAITING};
+use crate::{
+    ask::{Counter, Name, Want},
+    error::RedisError,
+    queue::MAX_WAITING,
+};
 
 /// So many at most. For a newcomer when there are more, one is given up that may still have something left: that is lost, as if it had
 /// not been spent.
@@ -27,12 +31,17 @@ const LOOKED_AT: usize = 16;
 
 /// What this instance holds.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(Mutex<HashMap<Vec<u8>, Arc<Lease>, RandomState>>);
+pub(crate) struct Leases {
+    /// By the hash of their counters. Of two with one hash, which nobody will see, each would give up the other.
+    leases: Mutex<HashMap<u64, Arc<Lease>, RandomState>>,
+    hasher: RandomState,
+}
 
 /// The share of one counter, and those who wait for more of it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// The name of the counter, for trips.
+    of: Name,
+    /// The key of the counter in the store, for trips.
     key: Vec<u8>,
     state: Mutex<State>,
 }
@@ -98,74 +107,95 @@ pub(crate) struct Brought {
 /// What was spent of a lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
-    pub(crate) outcome: Outcome,
-    /// When, by the clock of the server.
-    pub(crate) at: Timestamp,
+    cost: u64,
+    /// The amount of whoever spent it, and what remains of it.
+    amount: u64,
+    remaining: u64,
+    /// How long the window lasts from then on, and when it ends by the clock of the server.
+    until_end: Duration,
+    server_ends: Timestamp,
+}
+
+impl Spent {
+    /// The outcome, and when it was spent by the clock of the server.
+    pub(crate) fn outcome(&self) -> (Outcome, Timestamp) {
+        let status = Status {
+            limit: self.amount,
+            remaining: self.remaining,
+            refill_after: Some(self.until_end),
+            reset_after: self.until_end,
+        };
+        (Outcome { verdict: Verdict::Allow, status, retry_after: None }, earlier(self.server_ends, self.until_end))
+    }
 }
 
 /// What was spent of a lease for one request. Unless it is kept, it is put back, also when nobody waits for it any more.
 #[derive(Debug)]
 pub(crate) struct Portion {
-    pub(crate) spent: Spent,
-    cost: u64,
+    spent: Spent,
     /// None: it is kept.
     of: Option<Arc<Lease>>,
 }
 
 impl Portion {
-    /// The outcome of what stays spent.
-    pub(crate) fn keep(mut self) -> Outcome {
+    /// What stays spent.
+    pub(crate) fn keep(&mut self) -> Spent {
         self.of = None;
-        self.spent.outcome
+        self.spent
     }
 
-    /// The outcome of what is put back, as the counter stands then.
-    pub(crate) fn undo(self) -> Outcome {
-        let mut outcome = self.spent.outcome;
-        outcome.status.remaining = outcome.status.remaining.saturating_add(self.cost).min(outcome.status.limit);
-        outcome
+    /// What is put back, as the counter stands then.
+    pub(crate) fn undo(self) -> Spent {
+        let Spent { cost, amount, remaining, .. } = self.spent;
+        Spent { remaining: remaining.saturating_add(cost).min(amount), ..self.spent }
     }
 }
 
 impl Drop for Portion {
     fn drop(&mut self) {
         if let Some(lease) = &self.of {
-            lease.put_back(self.cost, &self.spent);
+            lease.put_back(&self.spent);
         }
     }
 }
 
 impl Leases {
-    pub(crate) fn held(&self, key: &[u8]) -> Option<Arc<Lease>> {
-        lock(&self.0).get(key).cloned()
+    /// Spends of what is held, if there is enough.
+    pub(crate) fn spend(&self, want: &Want<'_>, now: Timestamp) -> Option<Spent> {
+        self.held(want, |lease| lease.spend(want, now)).flatten()
     }
 
-    pub(crate) fn of(&self, key: &[u8]) -> Arc<Lease> {
-        let mut leases = lock(&self.0);
-        if let Some(lease) = leases.get(key) {
-            return lease.clone();
-        }
-        if leases.len() >= MAX_LEASES {
-            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.state).share.left);
-            let least = least.map(|(key, _)| key.clone());
-            least.and_then(|least| leases.remove(&least));
-        }
-        let lease = Arc::new(Lease { key: key.to_vec(), state: Mutex::default() });
-        leases.insert(key.to_vec(), lease.clone());
-        lease
+    /// The same for a request that may still be denied.
+    pub(crate) fn spend_portion(&self, want: &Want<'_>, now: Timestamp) -> Option<Portion> {
+        self.held(want, |lease| Some(lease.portion(lease.spend(want, now)?))).flatten()
+    }
+
+    /// Puts back what was spent of what is held.
+    pub(crate) fn put_back(&self, want: &Want<'_>, spent: &Spent) {
+        self.held(want, |lease| lease.put_back(spent));
     }
 
     /// Puts what was charged at that time, by the clock of the server, back into the lease that it was spent of, and tells whether that is
     /// still held. If not, it can only be given back in the server, where the lease was charged.
-    pub(crate) fn give_back(&self, counter: &Counter, at: Timestamp) -> bool {
-        let leases = lock(&self.0);
-        let Some(lease) = leases.get(&counter.key) else { return false };
-        let share = &mut lock(&lease.state).share;
-        let is_held = (share.server_since..share.server_ends).contains(&at);
-        if is_held {
-            share.left = share.left.saturating_add(counter.cost);
+    pub(crate) fn give_back(&self, want: &Want<'_>, at: Timestamp) -> bool {
+        self.held(want, |lease| lease.give_back(want.charge.cost, at)).unwrap_or(false)
+    }
+
+    /// The lease of a counter, with nothing in it if there was none.
+    pub(crate) fn of(&self, want: &Want<'_>, prefix: &str) -> Arc<Lease> {
+        let hash = want.hash(&self.hasher);
+        let mut leases = lock(&self.leases);
+        if let Some(lease) = leases.get(&hash).filter(|lease| want.is_of(&lease.of)) {
+            return lease.clone();
         }
-        is_held
+        if leases.len() >= MAX_LEASES {
+            let least = leases.iter().take(LOOKED_AT).min_by_key(|(_, lease)| lock(&lease.state).share.left);
+            let least = least.map(|(hash, _)| *hash);
+            least.and_then(|least| leases.remove(&least));
+        }
+        let lease = Arc::new(Lease { of: want.name(), key: want.key(prefix), state: Mutex::default() });
+        leases.insert(hash, lease.clone());
+        lease
     }
 
     /// Of how many counters something is held, and how much of all together.
@@ -174,37 +204,40 @@ impl Leases {
             let share = lock(&lease.state).share;
             if now < share.ends { share.left } else { 0 }
         };
-        let held: Vec<u64> = lock(&self.0).values().map(left).filter(|left| *left > 0).collect();
+        let held: Vec<u64> = lock(&self.leases).values().map(left).filter(|left| *left > 0).collect();
         (held.len(), held.iter().sum())
     }
 
     /// Forgets what is held of a counter that is as new now.
-    pub(crate) fn forget(&self, key: &[u8]) {
-        lock(&self.0).remove(key);
+    pub(crate) fn forget(&self, want: &Want<'_>) {
+        lock(&self.leases).remove(&want.hash(&self.hasher));
+    }
+
+    fn held<T>(&self, want: &Want<'_>, use_it: impl FnOnce(&Arc<Lease>) -> T) -> Option<T> {
+        let hash = want.hash(&self.hasher);
+        lock(&self.leases).get(&hash).filter(|lease| want.is_of(&lease.of)).map(use_it)
     }
 }
 
 impl Lease {
-    /// Spends a cost of what is held, if there is enough.
-    pub(crate) fn spend(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Option<Portion> {
-        let spent = lock(&self.state).share.spend(&counter.quota, counter.cost, now)?;
-        Some(self.portion(spent, counter.cost))
+    fn spend(&self, want: &Want<'_>, now: Timestamp) -> Option<Spent> {
+        lock(&self.state).share.spend(want.quota, want.charge.cost, now)
     }
 
     /// Spends a cost of what is held, or has it wait for what a trip brings.
-    pub(crate) fn spend_or_wait(self: &Arc<Self>, counter: &Counter, now: Timestamp) -> Result<Turn, RedisError> {
+    pub(crate) fn spend_or_wait(self: &Arc<Self>, want: &Want<'_>, now: Timestamp) -> Result<Turn, RedisError> {
+        let (quota, cost, lease) = (*want.quota, want.charge.cost, want.lease());
         let mut state = lock(&self.state);
-        if let Some(spent) = state.share.spend(&counter.quota, counter.cost, now) {
-            return Ok(Turn::Spends(self.portion(spent, counter.cost)));
+        if let Some(spent) = state.share.spend(&quota, cost, now) {
+            return Ok(Turn::Spends(self.portion(spent)));
         }
-        if state.share.is_for_more(&counter.quota, now) {
+        if state.share.is_for_more(&quota, now) {
             return Ok(Turn::Asks);
         }
         if state.waiting.len() >= MAX_WAITING {
             return Err(RedisError::Busy);
         }
         let (reply, handed) = oneshot::channel();
-        let Counter { quota, cost, lease, .. } = *counter;
         state.waiting.push_back(Waiting { quota, cost, lease, reply });
         Ok(if std::mem::replace(&mut state.travels, true) { Turn::Waits(handed) } else { Turn::Travels(handed) })
     }
@@ -247,7 +280,7 @@ impl Lease {
         };
         while let Some(&Waiting { quota, cost, .. }) = state.waiting.front() {
             let answer = match state.share.spend(&quota, cost, now) {
-                Some(spent) => Ok(Some(self.portion(spent, cost))),
+                Some(spent) => Ok(Some(self.portion(spent))),
                 None if state.share.is_for_more(&quota, now) => Ok(None),
                 None if without > 0 => nothing.clone().map(|()| None),
                 None => break,
@@ -269,15 +302,24 @@ impl Lease {
         state.waiting.clear();
     }
 
-    fn portion(self: &Arc<Self>, spent: Spent, cost: u64) -> Portion {
-        Portion { spent, cost, of: Some(self.clone()) }
+    fn portion(self: &Arc<Self>, spent: Spent) -> Portion {
+        Portion { spent, of: Some(self.clone()) }
+    }
+
+    fn give_back(&self, cost: u64, at: Timestamp) -> bool {
+        let share = &mut lock(&self.state).share;
+        let is_held = (share.server_since..share.server_ends).contains(&at);
+        if is_held {
+            share.left = share.left.saturating_add(cost);
+        }
+        is_held
     }
 
     /// Puts back what was spent of a window, if that is still the one.
-    fn put_back(&self, cost: u64, spent: &Spent) {
+    fn put_back(&self, spent: &Spent) {
         let share = &mut lock(&self.state).share;
-        if spent.at + spent.outcome.status.reset_after == share.server_ends {
-            share.left = share.left.saturating_add(cost);
+        if spent.server_ends == share.server_ends {
+            share.left = share.left.saturating_add(spent.cost);
         }
     }
 }
@@ -288,15 +330,9 @@ impl Share {
             return None;
         }
         self.left -= cost;
-        let until_end = self.ends.since(now);
-        let status = Status {
-            limit: quota.amount(),
-            remaining: self.left.saturating_add(self.elsewhere).min(quota.amount()),
-            refill_after: Some(until_end),
-            reset_after: until_end,
-        };
-        let outcome = Outcome { verdict: Verdict::Allow, status, retry_after: None };
-        Some(Spent { outcome, at: earlier(self.server_ends, until_end) })
+        let amount = quota.amount();
+        let remaining = self.left.saturating_add(self.elsewhere).min(amount);
+        Some(Spent { cost, amount, remaining, until_end: self.ends.since(now), server_ends: self.server_ends })
     }
 
     /// Whether what is held is for larger amounts than this one.

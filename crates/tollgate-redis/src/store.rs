@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use smallvec::SmallVec;
 use tokio::runtime;
 use tollgate::{
     clock::{Clock, Timestamp},
@@ -20,12 +19,13 @@ use tollgate::{
 
 use crate::{
     Settings,
-    ask::{Answer, Ask, Counter, Counters, Verb, counters},
+    ask::{Answer, Ask, Counters, Verb, Want, counters, wants},
     denials::Denials,
     error::RedisError,
     leases::Leases,
     queue::Queue,
     statistics::{Counts, Statistics},
+    take::Took,
     url::Servers,
 };
 
@@ -137,19 +137,29 @@ impl RedisStore {
     }
 
     /// What can be answered without asking anybody: from leases, or since it is known to be denied.
-    fn at_hand(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
-        if let Some(spent) = self.spend_at_hand(charges, counters, now) {
+    fn at_hand(&self, charges: &[Charge<'_>], now: Timestamp) -> Option<Taken> {
+        if let Some(all_spent) = self.spend_at_hand(charges, now) {
             self.counts.note_lease();
-            return Some(spent);
+            return Some(Took::OfLeases(all_spent).taken(charges, now));
         }
-        self.denials.answer(charges, counters, now).inspect(|_| self.counts.note_denial())
+        self.denials.answer(charges, now).inspect(|_| self.counts.note_denial())
     }
 
-    fn counters(&self, charges: &[Charge<'_>]) -> Counters {
-        self.counters_here(charges).into_vec().into()
+    /// What the servers say, and what it says of others like it.
+    async fn ask_all(&self, charges: &[Charge<'_>], asked_at: Timestamp) -> Result<Taken, RedisError> {
+        let took = self.in_time(pin!(self.take_all(charges))).await;
+        self.counts.note_asked(took.is_ok());
+        match &took {
+            Ok(Took::OfServers(taken)) if self.settings.url.keeps_denials => {
+                self.denials.learn(charges, taken, asked_at)
+            }
+            Ok(_) => {}
+            Err(_) => self.denials.forget_all(),
+        }
+        took.map(|took| took.taken(charges, asked_at))
     }
 
-    fn counters_here(&self, charges: &[Charge<'_>]) -> SmallVec<[Counter; 1]> {
+    pub(crate) fn counters(&self, charges: &[Charge<'_>]) -> Counters {
         counters(&self.settings.url.prefix, charges)
     }
 
@@ -166,10 +176,13 @@ impl RedisStore {
         tokio::time::timeout(self.settings.timeout, answer).await.unwrap_or_else(|_| Err(self.queue.why_silent()))
     }
 
-    /// What is to be given back of one charge: into the lease that it was spent of, or to the server.
-    fn not_of_a_lease(&self, given: &GiveBack<'_>, counters: &Counters) -> Counters {
-        let is_charged_there = |counter: &&Counter| counter.lease == 0 || !self.leases.give_back(counter, given.at);
-        counters.iter().filter(is_charged_there).cloned().collect()
+    /// What is to be given back of one charge to the servers, and not into the leases that it was spent of.
+    fn not_of_leases(&self, given: &GiveBack<'_>) -> Counters {
+        let charges = std::slice::from_ref(&given.charge);
+        let is_charged_there = |want: &Want<'_>| want.lease() == 0 || !self.leases.give_back(want, given.at);
+        let counters = self.counters(charges);
+        let of_servers = wants(charges).zip(counters.iter()).filter(|(want, _)| is_charged_there(want));
+        of_servers.map(|(_, counter)| counter.clone()).collect()
     }
 }
 
@@ -182,19 +195,11 @@ impl Store for RedisStore {
     type Error = RedisError;
 
     async fn take(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
-        let (counters, asked_at) = (self.counters_here(charges), self.clock.now());
-        if let Some(taken) = self.at_hand(charges, &counters, asked_at) {
-            return Ok(taken);
+        let asked_at = self.clock.now();
+        match self.at_hand(charges, asked_at) {
+            Some(taken) => Ok(taken),
+            None => self.ask_all(charges, asked_at).await,
         }
-        let counters = Counters::from(counters.into_vec());
-        let taken = self.in_time(pin!(self.take_all(charges, &counters))).await;
-        self.counts.note_asked(taken.is_ok());
-        match &taken {
-            Ok(taken) if self.settings.url.keeps_denials => self.denials.learn(charges, &counters, taken, asked_at),
-            Ok(_) => {}
-            Err(_) => self.denials.forget_all(),
-        }
-        taken
     }
 
     fn probe(&self, tell: Box<dyn FnOnce(Result<(), StoreError>) + Send>) -> bool {
@@ -205,27 +210,23 @@ impl Store for RedisStore {
     }
 
     fn take_at_hand(&self, charges: &[Charge<'_>]) -> Option<Taken> {
+        // Most requests find nothing, and need no clock to know that.
         let may_lease = charges.iter().any(|charge| charge.quotas.sharing().lease.is_some());
-        // Most requests find nothing, and need no keys to know that.
-        match may_lease || !self.denials.is_empty() {
-            true => self.at_hand(charges, &self.counters_here(charges), self.clock.now()),
-            false => None,
-        }
+        let may_find = may_lease || !self.denials.is_empty();
+        may_find.then(|| self.at_hand(charges, self.clock.now())).flatten()
     }
 
     async fn look(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
-        let counters = self.counters(charges);
-        self.in_time(pin!(self.look_everywhere(charges, &counters))).await
+        self.in_time(pin!(self.look_everywhere(charges))).await
     }
 
     async fn give_back(&self, given: &[GiveBack<'_>]) -> Result<(), RedisError> {
         self.in_time(pin!(async {
             let mut all = Ok(());
             for given in given {
-                let counters = self.counters(&[given.charge]);
-                let given_back = self.ask(Verb::GiveBack(given.at), self.not_of_a_lease(given, &counters)).await;
+                let given_back = self.ask(Verb::GiveBack(given.at), self.not_of_leases(given)).await;
                 // What was denied meanwhile may fit now.
-                self.denials.forget(&counters);
+                self.denials.forget(&given.charge);
                 all = all.and(given_back.map(|_| ()));
             }
             all
@@ -236,10 +237,10 @@ impl Store for RedisStore {
     async fn clear(&self, charges: &[Charge<'_>]) -> Result<(), RedisError> {
         self.in_time(pin!(async {
             for charge in charges {
-                let counters = self.counters(std::slice::from_ref(charge));
-                counters.iter().for_each(|counter| self.leases.forget(&counter.key));
-                self.ask(Verb::Clear, counters.clone()).await?;
-                self.denials.forget(&counters);
+                let alone = std::slice::from_ref(charge);
+                wants(alone).for_each(|want| self.leases.forget(&want));
+                self.ask(Verb::Clear, self.counters(alone)).await?;
+                self.denials.forget(charge);
             }
             Ok(())
         }))

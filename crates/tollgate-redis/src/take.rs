@@ -15,10 +15,9 @@ use tollgate::{
 
 use crate::{
     RedisStore,
-    ask::{Answer, Counter, Counters, Verb},
-    denials::by_charge,
+    ask::{Answer, Counter, Counters, Verb, wants},
     error::RedisError,
-    leases::Portion,
+    leases::{Portion, Spent},
     url::Servers,
 };
 
@@ -28,80 +27,85 @@ type Parts<'a, 'b> = SmallVec<[Part<'a, 'b>; 4]>;
 
 impl RedisStore {
     /// Takes everything or nothing. What is rare is boxed, for every decision would have to be as large as it.
-    pub(crate) async fn take_all(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
-        match counters.iter().any(|counter| counter.lease > 0) {
-            true => Box::pin(self.take_of_leases(charges, counters)).await,
-            false if self.are_in_one_place(counters) => Ok(*self.ask(Verb::Take, counters.clone()).await?.taken),
-            false => Box::pin(self.take_in_places(&by_charge(charges, counters).collect::<Parts<'_, '_>>())).await,
+    pub(crate) async fn take_all(&self, charges: &[Charge<'_>]) -> Result<Took, RedisError> {
+        if wants(charges).any(|want| want.lease() > 0) {
+            return self.take_of_leases(charges).await;
         }
+        let counters = &self.counters(charges);
+        Ok(Took::OfServers(match self.are_in_one_place(counters) {
+            true => self.ask(Verb::Take, counters.clone()).await?.taken,
+            false => {
+                let parts: Parts<'_, '_> = by_charge(charges, counters).collect();
+                Box::new(Box::pin(self.take_in_places(&parts)).await?)
+            }
+        }))
     }
 
-    async fn take_of_leases(&self, charges: &[Charge<'_>], counters: &Counters) -> Result<Taken, RedisError> {
-        let (mut spending, mut rest, mut is_spent) = (Spending::new(), Parts::new(), SmallVec::<[bool; 4]>::new());
+    async fn take_of_leases(&self, charges: &[Charge<'_>]) -> Result<Took, RedisError> {
+        let mut spending = Spending::new();
         let mut is_refused = false;
-        for (charge, counters) in by_charge(charges, counters) {
-            for counter in counters {
-                // Too little is left to be leased, and perhaps enough for this request: then it is asked for with the rest.
-                let spent = match counter.lease {
-                    0 => None,
-                    // Whoever is denied, most likely, makes no more trips.
-                    _ if is_refused => {
-                        self.leases.held(&counter.key).and_then(|lease| lease.spend(counter, self.clock.now()))
-                    }
-                    _ => self.spend(counter).await?,
-                };
-                is_refused |= counter.lease > 0 && spent.is_none();
-                is_spent.push(spent.is_some());
-                match spent {
-                    Some(portion) => spending.push(portion),
-                    None => rest.push((charge, std::slice::from_ref(counter))),
-                }
-            }
+        for want in wants(charges) {
+            // Too little is left to be leased, and perhaps enough for this request: then it is asked for with the rest.
+            let portion = match want.lease() {
+                0 => None,
+                // Whoever is denied, most likely, makes no more trips.
+                _ if is_refused => self.leases.spend_portion(&want, self.clock.now()),
+                _ => self.spend(&want).await?,
+            };
+            is_refused |= want.lease() > 0 && portion.is_none();
+            spending.push(portion);
         }
-        match rest.is_empty() {
-            true => Ok(all_spent(charges, spending, self.clock.now())),
-            false => Box::pin(self.take_rest(charges, spending, &is_spent, &rest)).await,
+        match spending.iter().all(Option::is_some) {
+            true => Ok(Took::OfLeases(spending.iter_mut().flatten().map(Portion::keep).collect())),
+            false => Ok(Took::OfServers(Box::pin(self.take_rest(charges, spending)).await?)),
         }
     }
 
     /// Takes what could not be spent of leases, and keeps what was spent for the same request if that is taken.
-    async fn take_rest(
-        &self,
-        charges: &[Charge<'_>],
-        spending: Spending,
-        is_spent: &[bool],
-        rest: &[Part<'_, '_>],
-    ) -> Result<Taken, RedisError> {
+    async fn take_rest(&self, charges: &[Charge<'_>], spending: Spending) -> Result<Box<Taken>, RedisError> {
+        let counters = self.counters(charges);
+        let all_wanted = wants(charges).zip(counters.iter()).zip(&spending);
+        let not_spent = all_wanted.filter(|(_, spent)| spent.is_none());
+        let rest: Parts<'_, '_> =
+            not_spent.map(|((want, counter), _)| (want.charge, std::slice::from_ref(counter))).collect();
         let all_of_rest: Place = (0..rest.len()).collect();
-        let of_rest = all(rest, &all_of_rest);
-        let taken = match self.are_in_one_place(&of_rest) {
-            true => *self.ask(Verb::Take, of_rest).await?.taken,
-            false => self.take_in_places(rest).await?,
+        let of_rest = all(&rest, &all_of_rest);
+        let of_servers = match self.are_in_one_place(&of_rest) {
+            true => self.ask(Verb::Take, of_rest).await?.taken,
+            false => Box::new(self.take_in_places(&rest).await?),
         };
-        let is_taken = Answers::of(rest).note(&all_of_rest, &taken);
-        let spent_at: SmallVec<[Timestamp; 4]> = spending.iter().map(|portion| portion.spent.at).collect();
-        let spent: Outcomes = spending.into_iter().map(if is_taken { Portion::keep } else { Portion::undo }).collect();
-        Ok(with_spent(charges, is_spent, spent.into_iter().zip(spent_at), taken))
+        let is_taken = Answers::of(&rest).note(&all_of_rest, &of_servers);
+        let Taken { at, outcomes, answerers } = *of_servers;
+        let times = answerers.map(|answerers| answerers.of_charges).unwrap_or_default().into_iter();
+        let mut others = outcomes.into_iter().zip(times.map(|(_, at)| at).chain(std::iter::repeat(at)));
+        let made = spending.into_iter().filter_map(|spent| match spent {
+            Some(mut portion) if is_taken => Some(portion.keep().outcome()),
+            Some(portion) => Some(portion.undo().outcome()),
+            None => others.next(),
+        });
+        Ok(Box::new(taken(charges, made, at)))
     }
 
     /// Takes everything from what is held of leases, if that is enough: then nobody has to be asked.
-    pub(crate) fn spend_at_hand(&self, charges: &[Charge<'_>], counters: &[Counter], now: Timestamp) -> Option<Taken> {
-        if counters.is_empty() || counters.iter().any(|counter| counter.lease == 0) {
+    pub(crate) fn spend_at_hand(&self, charges: &[Charge<'_>], now: Timestamp) -> Option<AllSpent> {
+        let are_leased = !charges.is_empty() && wants(charges).all(|want| want.lease() > 0);
+        if !are_leased {
             return None;
         }
-        let mut spending = Spending::new();
-        for counter in counters {
-            spending.push(self.leases.held(&counter.key)?.spend(counter, now)?);
+        let mut all_spent = AllSpent::new();
+        for want in wants(charges) {
+            let Some(spent) = self.leases.spend(&want, now) else {
+                wants(charges).zip(&all_spent).for_each(|(want, spent)| self.leases.put_back(&want, spent));
+                return None;
+            };
+            all_spent.push(spent);
         }
-        Some(all_spent(charges, spending, now))
+        Some(all_spent)
     }
 
     /// What taking would answer.
-    pub(crate) async fn look_everywhere(
-        &self,
-        charges: &[Charge<'_>],
-        counters: &Counters,
-    ) -> Result<Taken, RedisError> {
+    pub(crate) async fn look_everywhere(&self, charges: &[Charge<'_>]) -> Result<Taken, RedisError> {
+        let counters = &self.counters(charges);
         if self.are_in_one_place(counters) {
             return Ok(*self.ask(Verb::Look, counters.clone()).await?.taken);
         }
@@ -221,48 +225,31 @@ fn is_shadow(parts: &[Part<'_, '_>], place: &Place) -> bool {
 /// When each charge of a request was made, by the clock of whoever made it.
 type Times = SmallVec<[Timestamp; 4]>;
 
-/// Outcomes of charges that were made at these times.
-fn taken_at(times: Times, outcomes: Outcomes, now: Timestamp) -> Taken {
+/// When a request was made, and who has made which of its charges when, if that was not all at one time.
+fn made_at(times: &[Timestamp], now: Timestamp) -> (Timestamp, Option<Box<Answerers>>) {
     let at = times.iter().copied().max().unwrap_or(now);
-    let is_one = times.iter().all(|time| *time == at);
-    let of_charges = || times.iter().map(|time| (Answerer::Store, *time)).collect();
-    let answerers = (!is_one).then(|| Box::new(Answerers { of_charges: of_charges() }));
-    Taken { at, outcomes, answerers }
+    if times.iter().all(|time| *time == at) {
+        return (at, None);
+    }
+    let of_charges = times.iter().map(|time| (Answerer::Store, *time)).collect();
+    (at, Some(Box::new(Answerers { of_charges })))
 }
 
-/// What was spent of leases, which is kept.
-fn all_spent(charges: &[Charge<'_>], spending: Spending, now: Timestamp) -> Taken {
-    let mut spent_at = spending.iter().map(|portion| portion.spent.at);
-    let earliest = |charge: &Charge<'_>| spent_at.by_ref().take(charge.quotas.len()).min().unwrap_or(now);
-    let times = charges.iter().map(earliest).collect();
-    taken_at(times, spending.into_iter().map(Portion::keep).collect(), now)
-}
-
-/// What was spent of leases, and what the servers have answered about the rest, in the order of the charges.
-fn with_spent(
-    charges: &[Charge<'_>],
-    is_spent: &[bool],
-    mut spent: impl Iterator<Item = (Outcome, Timestamp)>,
-    rest: Taken,
-) -> Taken {
-    let Taken { at, outcomes: others, answerers } = rest;
-    let mut times_of_others = answerers.map(|answerers| answerers.of_charges).unwrap_or_default().into_iter();
-    let mut others = others.into_iter();
-    let (mut is_spent, mut outcomes, mut times) = (is_spent.iter(), Outcomes::new(), Times::new());
+/// An outcome for each quota of each charge, and when it was made.
+fn taken(charges: &[Charge<'_>], mut made: impl Iterator<Item = (Outcome, Timestamp)>, now: Timestamp) -> Taken {
+    let mut taken = Taken { at: now, outcomes: Outcomes::new(), answerers: None };
+    let mut times = Times::new();
     for charge in charges {
         // When a charge was made at several times, the earliest names no window that is later than its own.
-        let mut made_at: Option<Timestamp> = None;
-        for is_spent in is_spent.by_ref().take(charge.quotas.len()) {
-            let (outcome, made) = match is_spent {
-                true => spent.next().unzip(),
-                false => (others.next(), Some(times_of_others.next().map_or(at, |(_, at)| at))),
-            };
-            outcomes.extend(outcome);
-            made_at = made_at.min(made).or(made);
+        let mut earliest: Option<Timestamp> = None;
+        for (outcome, at) in made.by_ref().take(charge.quotas.len()) {
+            taken.outcomes.push(outcome);
+            earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
         }
-        times.push(made_at.unwrap_or(at));
+        times.push(earliest.unwrap_or(now));
     }
-    taken_at(times, outcomes, at)
+    (taken.at, taken.answerers) = made_at(&times, now);
+    taken
 }
 
 /// What several places answer, put together in the order of the charges.
@@ -298,10 +285,40 @@ impl<'a, 'b, 'c> Answers<'a, 'b, 'c> {
     }
 
     fn together(self, now: Timestamp) -> Taken {
-        let times = self.times.into_iter().map(|time| time.unwrap_or(now)).collect();
-        taken_at(times, self.outcomes.into_iter().flatten().collect(), now)
+        let times: Times = self.times.into_iter().map(|time| time.unwrap_or(now)).collect();
+        let (at, answerers) = made_at(&times, now);
+        Taken { at, outcomes: self.outcomes.into_iter().flatten().collect(), answerers }
     }
 }
 
-/// What was spent of leases for one request.
-type Spending = SmallVec<[Portion; 2]>;
+/// Each charge with its counters.
+fn by_charge<'a, 'b>(
+    charges: &'a [Charge<'b>],
+    counters: &'a [Counter],
+) -> impl Iterator<Item = (&'a Charge<'b>, &'a [Counter])> {
+    let mut rest = counters;
+    charges.iter().map(move |charge| {
+        let (of_charge, others) = rest.split_at(charge.quotas.len().min(rest.len()));
+        rest = others;
+        (charge, of_charge)
+    })
+}
+
+/// What was spent of leases for one request, and what could not be, in the order of what it wants.
+type Spending = SmallVec<[Option<Portion>; 1]>;
+pub(crate) type AllSpent = SmallVec<[Spent; 1]>;
+
+/// How a request was taken, in little room: it is on its way through several hands.
+pub(crate) enum Took {
+    OfLeases(AllSpent),
+    OfServers(Box<Taken>),
+}
+
+impl Took {
+    pub(crate) fn taken(self, charges: &[Charge<'_>], now: Timestamp) -> Taken {
+        match self {
+            Self::OfLeases(all_spent) => taken(charges, all_spent.iter().map(Spent::outcome), now),
+            Self::OfServers(taken) => *taken,
+        }
+    }
+}

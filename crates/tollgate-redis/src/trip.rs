@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use crate::{
     RedisStore,
-    ask::{Counter, Counters, Verb},
+    ask::{Counter, Counters, Verb, Want},
     error::RedisError,
     leases::{Brought, Lease, Portion, Turn},
 };
 
 impl RedisStore {
     /// Spends of a lease, for which somebody makes a trip if there is not enough. None: there is too little left.
-    pub(crate) async fn spend(&self, counter: &Counter) -> Result<Option<Portion>, RedisError> {
-        let lease = self.leases.of(&counter.key);
-        let handed = match lease.spend_or_wait(counter, self.clock.now())? {
+    pub(crate) async fn spend(&self, want: &Want<'_>) -> Result<Option<Portion>, RedisError> {
+        let lease = self.leases.of(want, &self.settings.url.prefix);
+        let handed = match lease.spend_or_wait(want, self.clock.now())? {
             Turn::Spends(portion) => return Ok(Some(portion)),
             Turn::Asks => return Ok(None),
             Turn::Waits(handed) => handed,

@@ -12,7 +12,7 @@ use tollgate::{
 };
 use tollgate_redis::RedisStore;
 
-use crate::rig::{BACK_WITHIN, Dice, at, calls, only, patient, store, subject};
+use crate::rig::{BACK_WITHIN, Dice, Subject, at, calls, only, patient, store, subject};
 
 fn instances(server: &Server, count: usize) -> Vec<RedisStore> {
     (0..count).map(|_| patient(at(server))).collect()
@@ -274,6 +274,18 @@ async fn a_lease_serves_larger_amounts_than_its_own_and_no_smaller_ones() {
     assert_eq!(few.admitted(&store, 5).await, 0, "more than their amount is used");
     assert!(some.admitted(&store, 300).await >= 100, "what is left to them");
     assert!(calls(&server) < 400, "{} calls", calls(&server));
+}
+
+#[tokio::test]
+async fn rules_whose_quotas_have_one_identity_spend_each_of_their_own_lease() {
+    let server = Server::redis();
+    let store = patient(at(&server));
+    let leased = subject("r", "10/hour", Algorithm::FixedWindow).leased(10);
+    // As when a rule is made from another one.
+    let renamed = Subject { rule: "other".to_owned(), ..leased.clone() };
+    assert_eq!(leased.admitted(&store, 1).await, 1);
+    assert_eq!(renamed.admitted(&store, 30).await, 10);
+    assert_eq!(leased.admitted(&store, 30).await, 9);
 }
 
 /// Whoever asked at a cost of 0 had a whole lease taken.
