@@ -39,6 +39,8 @@ pub struct RedisStore {
     /// For what is answered here.
     pub(crate) clock: Clock,
     queue: Queue,
+    /// That of the connection, for what has to come to its end when whoever began it is gone.
+    pub(crate) runtime: runtime::Handle,
     denials: Arc<Denials>,
     pub(crate) leases: Arc<Leases>,
     counts: Arc<Counts>,
@@ -51,7 +53,7 @@ impl RedisStore {
     ///
     /// Outside of a tokio runtime.
     pub fn connect(settings: Settings) -> Self {
-        let (store, queue) = Self::with_queue(settings);
+        let (store, queue) = Self::with_queue(settings, runtime::Handle::current());
         tokio::spawn(queue);
         store
     }
@@ -63,8 +65,8 @@ impl RedisStore {
     ///
     /// The system gives no thread.
     pub fn on_thread(settings: Settings) -> io::Result<Self> {
-        let (store, queue) = Self::with_queue(settings);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (store, queue) = Self::with_queue(settings, runtime.handle().clone());
         thread::Builder::new().name("store".to_owned()).spawn(move || runtime.block_on(queue))?;
         Ok(store)
     }
@@ -111,12 +113,12 @@ impl RedisStore {
         Statistics { leases, leased_units, denials, ..self.counts.statistics() }
     }
 
-    fn with_queue(settings: Settings) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    fn with_queue(settings: Settings, runtime: runtime::Handle) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let settings = Arc::new(settings);
         let (queue, served) = Queue::new(settings.clone());
         let clock = settings.clock.clone().unwrap_or_default();
         let (denials, leases, counts) = Default::default();
-        (Self { settings, clock, queue, denials, leases, counts }, served)
+        (Self { settings, clock, queue, runtime, denials, leases, counts }, served)
     }
 
     /// By a charge, which a replica or a full server refuses.

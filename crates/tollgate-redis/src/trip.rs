@@ -19,8 +19,8 @@ impl RedisStore {
             Turn::Asks => return Ok(None),
             Turn::Waits(handed) => handed,
             Turn::Travels(handed) => {
-                // What a trip brings is held also when whoever began it has given up: the server has charged all of it.
-                tokio::spawn(travel(self.clone(), Traveller { lease, is_back: false }));
+                // What a trip brings is held also when whoever began it has given up, or his runtime has ended: the server has charged all of it.
+                self.runtime.spawn(travel(self.clone(), Traveller { lease, is_back: false }));
                 handed
             }
         };
@@ -39,7 +39,10 @@ impl RedisStore {
 /// Makes trips for as long as somebody waits.
 async fn travel(store: RedisStore, mut traveller: Traveller) {
     let lease = traveller.lease.clone();
-    while let Some((counter, asked_for)) = lease.next_trip() {
+    loop {
+        // Whoever can run comes to wait first, so that one trip is for all of them.
+        tokio::task::yield_now().await;
+        let Some((counter, asked_for)) = lease.next_trip() else { break };
         let asked_at = store.clock.now();
         let brought = store.bring(counter).await;
         lease.hand_out(brought, asked_for, asked_at, store.clock.now());
@@ -47,7 +50,7 @@ async fn travel(store: RedisStore, mut traveller: Traveller) {
     traveller.is_back = true;
 }
 
-/// Somebody on his way. If his runtime ends before he is back, those who wait are told, and the next one who comes travels himself.
+/// Somebody on his way. If the runtime ends before he is back, those who wait are told.
 struct Traveller {
     lease: Arc<Lease>,
     is_back: bool,

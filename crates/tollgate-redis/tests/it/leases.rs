@@ -10,9 +10,9 @@ use tollgate::{
     quota::Algorithm,
     store::{GiveBack, Store, passes},
 };
-use tollgate_redis::RedisStore;
+use tollgate_redis::{RedisError, RedisStore};
 
-use crate::rig::{BACK_WITHIN, Dice, Subject, at, calls, only, patient, store, subject};
+use crate::rig::{BACK_WITHIN, Dice, PATIENCE, Subject, at, calls, only, patient, store, subject};
 
 fn instances(server: &Server, count: usize) -> Vec<RedisStore> {
     (0..count).map(|_| patient(at(server))).collect()
@@ -373,22 +373,59 @@ async fn different_costs_wait_in_one_line_and_none_is_admitted_twice() {
     assert!(spent > 400 && spent <= 500, "{spent} of 500");
 }
 
-/// Whoever travels for others may be the one whose runtime ends.
-#[test]
-fn a_trip_that_is_broken_off_leaves_nobody_waiting_for_ever() {
-    let server = Server::redis();
+/// A store of its own thread behind a proxy to which it is connected, and how to ask it from a runtime that ends then.
+fn threaded(server: &Server, leased: &Subject) -> (FaultProxy, RedisStore) {
     let proxy = FaultProxy::to(server.addr());
     let settings =
         crate::rig::settings(format!("redis://{}?denials=ask", proxy.addr())).timeout(Duration::from_secs(2));
     let store = RedisStore::on_thread(settings).expect("there is a thread");
-    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(10);
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     assert_eq!(runtime().block_on(leased.of("somebody else").admitted(&store, 1)), 1);
-    proxy.set(Fault::Delay(Duration::MAX));
+    (proxy, store)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// A trip was made by the runtime of whoever had come first. When that ended, what the server had charged for it was lost, and all who waited
+/// in other runtimes had no answer.
+#[test]
+fn a_trip_outlives_the_runtime_of_whoever_came_first() {
+    let server = Server::redis();
+    let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(60);
+    let (proxy, store) = threaded(&server, &leased);
+    proxy.set(Fault::Delay(Duration::from_millis(150)));
     let gives_up = async { tokio::time::timeout(Duration::from_millis(50), leased.take(&store)).await };
-    assert!(runtime().block_on(gives_up).is_err(), "nothing comes");
+    assert!(runtime().block_on(gives_up).is_err(), "it takes longer");
+    let waited = runtime().block_on(leased.take(&store)).expect("the trip goes on");
+    assert_eq!(only(&waited).verdict, Verdict::Allow);
     proxy.set(Fault::Pass);
-    assert_eq!(runtime().block_on(leased.admitted(&store, 5)), 5);
+    assert_eq!(runtime().block_on(leased.admitted(&store, 200)), 99);
+}
+
+/// Whoever waits is told when nobody will come back.
+#[test]
+fn nobody_waits_for_a_runtime_that_has_ended() {
+    let server = Server::redis();
+    let proxy = FaultProxy::to(server.addr());
+    let (of_store, leased) = (runtime(), subject("r", "100/hour", Algorithm::FixedWindow).leased(10));
+    let store = of_store.block_on(async {
+        let store = patient(format!("redis://{}", proxy.addr()));
+        assert_eq!(leased.of("somebody else").admitted(&store, 1).await, 1);
+        store
+    });
+    proxy.set(Fault::Delay(Duration::MAX));
+    let is_told = |asked: Duration| {
+        let waits = async { tokio::time::timeout(asked, leased.take(&store)).await };
+        matches!(runtime().block_on(waits), Ok(Err(RedisError::Disconnected(_))))
+    };
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| is_told(PATIENCE / 2));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(of_store);
+        assert!(waits.join().expect("it does not panic"), "a trip was on its way");
+    });
+    assert!(is_told(PATIENCE / 2), "there can be no other");
 }
 
 #[tokio::test]
