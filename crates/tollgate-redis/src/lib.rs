@@ -29,6 +29,7 @@ mod store;
 
 // What needs no trip, and what needs several.
 mod denials;
+mod lease;
 mod leases;
 mod take;
 mod trip;

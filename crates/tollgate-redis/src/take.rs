@@ -17,7 +17,7 @@ use crate::{
     RedisStore,
     ask::{Answer, Counter, Counters, Verb, wants},
     error::RedisError,
-    leases::{Portion, Spent},
+    lease::{Portion, Spent},
     url::Servers,
 };
 

@@ -7,7 +7,7 @@ use crate::{
     RedisStore,
     ask::{Counter, Counters, Verb, Want},
     error::RedisError,
-    leases::{Brought, Lease, Portion, Turn},
+    lease::{Brought, Lease, Portion, Turn},
 };
 
 impl RedisStore {
