@@ -13,10 +13,63 @@ const INVENTED: u64 = 100 * CLIENTS;
 /// After so many invented keys always the same one is asked about.
 const REPEATED_EVERY: usize = 100_000;
 const REPEATED: u64 = u64::MAX;
-/// Decisions that are timed before the flood.
-const BEFORE: u64 = 200_000;
+/// The flood comes in turns, and before each of them decisions of another store are timed, which stands as the flooded one did
+/// before. Of each the turn counts that was least disturbed: a virtual machine can be held up for 2 µs every 80 µs, which is one
+/// decision in a thousand of either, or not.
+const TURNS: usize = 11;
+const INVENTED_A_TURN: usize = (INVENTED as usize).div_ceil(TURNS);
+const CALM: u64 = 200_000;
 
 pub(crate) fn run(table: &mut Table) -> anyhow::Result<()> {
+    let (calm, _) = used_up()?;
+    let (store, used_up) = used_up()?;
+    let mut turns = [[0.0; 2]; TURNS];
+    // The first reading of /proc before memory is measured.
+    resident_bytes()?;
+    let bytes_before = resident_bytes()? as f64;
+
+    let (mut invented_admitted, mut repeated_admitted) = (0, 0);
+    let mut all_invented = (CLIENTS..CLIENTS + INVENTED).enumerate();
+    for turn in &mut turns {
+        let mut timed = [Histogram::new(), Histogram::new()];
+        // What the flood has put into the caches is none of this one's.
+        (0..CLIENTS).for_each(|client| _ = calm.allows(&key(client)));
+        for i in 0..CALM {
+            let client = key(u64::numbered(!i) % CLIENTS);
+            timed[0].time(|| calm.allows(&client));
+        }
+        for (i, invented) in all_invented.by_ref().take(INVENTED_A_TURN) {
+            let invented = key(invented);
+            invented_admitted += u64::from(timed[1].time(|| store.allows(&invented)));
+            if i % REPEATED_EVERY == 0 && store.allows(&key(REPEATED)) {
+                repeated_admitted += 1;
+            }
+        }
+        *turn = timed.each_ref().map(|timed| timed.all_but_one_in(1_000));
+    }
+    let growth = resident_bytes()? as f64 / bytes_before - 1.0;
+
+    let denied = (0..CLIENTS).filter(|client| !store.allows(&key(*client))).count();
+    let still_denied = denied as f64 / CLIENTS as f64;
+    let [before, during] = [0, 1].map(|which| turns.iter().map(|turn| turn[which]).fold(f64::INFINITY, f64::min));
+    println!(
+        "flood: {used_up} of {CLIENTS} clients used up their {LIMIT}, {denied} are still denied after {INVENTED} invented \
+         keys; of those {invented_admitted} were admitted, and {repeated_admitted} times one that came again and again"
+    );
+    println!(
+        "flood: p99.9 {before:.0} ns before and {during:.0} ns during, memory {:+.3} % of {:.1} MB",
+        growth * 100.0,
+        bytes_before / 1e6
+    );
+    table.keep("flood_still_denied_share", still_denied);
+    table.keep("flood_repeated_admitted", f64::from(repeated_admitted));
+    table.keep("flood_memory_growth", growth);
+    table.keep("flood_p999_over_before", during / before);
+    Ok(())
+}
+
+/// A store that is full of clients who have used up their limit, and how many of them could.
+fn used_up() -> anyhow::Result<(Ours<1>, u64)> {
     let store = Ours::with(CLIENTS, ["a"], &format!("{LIMIT}/hour"), Algorithm::FixedWindow);
     let mut used_up = 0;
     for client in 0..CLIENTS {
@@ -25,43 +78,7 @@ pub(crate) fn run(table: &mut Table) -> anyhow::Result<()> {
         // With bad luck he found no room, and was denied too early.
         used_up += u64::from(admitted == LIMIT);
     }
-
-    // Both, and the first reading of /proc, before memory is measured.
-    let (mut before, mut during) = (Histogram::new(), Histogram::new());
-    resident_bytes()?;
-    for i in 0..BEFORE {
-        let client = key(u64::numbered(!i) % CLIENTS);
-        before.time(|| store.allows(&client));
-    }
-    let bytes_before = resident_bytes()? as f64;
-
-    let (mut invented_admitted, mut repeated_admitted) = (0, 0);
-    for (i, invented) in (CLIENTS..CLIENTS + INVENTED).enumerate() {
-        let invented = key(invented);
-        invented_admitted += u64::from(during.time(|| store.allows(&invented)));
-        if i % REPEATED_EVERY == 0 && store.allows(&key(REPEATED)) {
-            repeated_admitted += 1;
-        }
-    }
-    let growth = resident_bytes()? as f64 / bytes_before - 1.0;
-
-    let denied = (0..CLIENTS).filter(|client| !store.allows(&key(*client))).count();
-    let still_denied = denied as f64 / CLIENTS as f64;
-    let (ns_before, ns_during) = (before.all_but_one_in(1_000), during.all_but_one_in(1_000));
-    println!(
-        "flood: {used_up} of {CLIENTS} clients used up their {LIMIT}, {denied} are still denied after {INVENTED} invented \
-         keys; of those {invented_admitted} were admitted, and {repeated_admitted} times one that came again and again"
-    );
-    println!(
-        "flood: p99.9 {ns_before:.0} ns before and {ns_during:.0} ns during, memory {:+.3} % of {:.1} MB",
-        growth * 100.0,
-        bytes_before / 1e6
-    );
-    table.keep("flood_still_denied_share", still_denied);
-    table.keep("flood_repeated_admitted", f64::from(repeated_admitted));
-    table.keep("flood_memory_growth", growth);
-    table.keep("flood_p999_over_before", ns_during / ns_before);
-    Ok(())
+    Ok((store, used_up))
 }
 
 fn key(number: u64) -> Key {
