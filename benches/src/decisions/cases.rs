@@ -78,7 +78,7 @@ pub(crate) fn alone<K: Contestants>(table: &mut Table, label: &str, contestant: 
 /// One key that has used up its allowance. It is near, as its counter is: a list of nothing but this key, as long as what is
 /// asked, would have every contestant wait for the list.
 pub(crate) fn hot_key<K: Contestants>(table: &mut Table, extent: Extent, case: &str) -> anyhow::Result<()> {
-    const AT_ONCE: usize = 1_000;
+    const AT_ONCE: usize = 100;
     let keys = vec![K::numbered(0); AT_ONCE];
     let mut stores = Vec::new();
     for entry in K::contestants() {

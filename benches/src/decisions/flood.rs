@@ -9,15 +9,15 @@ use super::{contestants::Ours, histogram::Histogram, keys::Numbered, measure::re
 /// As many clients as the store is rated for.
 const CLIENTS: u64 = 100_000;
 const LIMIT: usize = 5;
-const INVENTED: u64 = 100 * CLIENTS;
 /// After so many invented keys always the same one is asked about.
-const REPEATED_EVERY: usize = 100_000;
+const REPEATED_EVERY: u64 = 100_000;
 const REPEATED: u64 = u64::MAX;
 /// The flood comes in turns, and before each of them decisions of another store are timed, which stands as the flooded one did
 /// before. Of each the turn counts that was least disturbed: a virtual machine can be held up for 2 µs every 80 µs, which is one
 /// decision in a thousand of either, or not.
-const TURNS: usize = 11;
-const INVENTED_A_TURN: usize = (INVENTED as usize).div_ceil(TURNS);
+const TURNS: usize = 10;
+const INVENTED_A_TURN: u64 = 10 * CLIENTS;
+const INVENTED: u64 = TURNS as u64 * INVENTED_A_TURN;
 const CALM: u64 = 200_000;
 
 pub(crate) fn run(table: &mut Table) -> anyhow::Result<()> {
@@ -29,7 +29,7 @@ pub(crate) fn run(table: &mut Table) -> anyhow::Result<()> {
     let bytes_before = resident_bytes()? as f64;
 
     let (mut invented_admitted, mut repeated_admitted) = (0, 0);
-    let mut all_invented = (CLIENTS..CLIENTS + INVENTED).enumerate();
+    let mut next = CLIENTS;
     for turn in &mut turns {
         let mut timed = [Histogram::new(), Histogram::new()];
         // What the flood has put into the caches is none of this one's.
@@ -38,13 +38,14 @@ pub(crate) fn run(table: &mut Table) -> anyhow::Result<()> {
             let client = key(u64::numbered(!i) % CLIENTS);
             timed[0].time(|| calm.allows(&client));
         }
-        for (i, invented) in all_invented.by_ref().take(INVENTED_A_TURN) {
-            let invented = key(invented);
+        for number in next..next + INVENTED_A_TURN {
+            let invented = key(number);
             invented_admitted += u64::from(timed[1].time(|| store.allows(&invented)));
-            if i % REPEATED_EVERY == 0 && store.allows(&key(REPEATED)) {
+            if number % REPEATED_EVERY == 0 && store.allows(&key(REPEATED)) {
                 repeated_admitted += 1;
             }
         }
+        next += INVENTED_A_TURN;
         *turn = timed.each_ref().map(|timed| timed.all_but_one_in(1_000));
     }
     let growth = resident_bytes()? as f64 / bytes_before - 1.0;
