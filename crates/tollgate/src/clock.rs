@@ -129,8 +129,8 @@ struct Ticking {
     told: AtomicU64,
 }
 
-/// More ticks than there ever are.
-const NEVER: u64 = u64::MAX;
+/// More ticks than there ever are, and too far from none as well for those to be counted that begin anew.
+const NEVER: u64 = 1 << 63;
 /// How long ticks are counted before the system is asked again.
 const MAX_COUNTED: Duration = Duration::from_millis(10);
 /// An answer that was longer on its way, because the thread was interrupted, tells the time but nothing of ticks.
@@ -178,12 +178,18 @@ impl SystemClock {
 
     #[cold]
     fn ask(&self) -> Timestamp {
-        let Ticking { ticks, rate, started, started_at, asked_at, ahead, told } = &*self.0;
+        let Ticking { ticks, started, started_at, asked_at, .. } = &*self.0;
         let last = asked_at.load(Ordering::Acquire);
         let before = ticks.raw();
         let answer = *started_at + started.elapsed();
-        let after = ticks.raw();
-        let have_leapt = || self.at(after).since(answer) > MAX_LEAD || last.saturating_sub(after) > rate.max_counted;
+        self.hear(last, before, answer, ticks.raw())
+    }
+
+    /// Takes note of an answer of the system that came between so many ticks and so many, and tells the time.
+    fn hear(&self, last: u64, before: u64, answer: Timestamp, after: u64) -> Timestamp {
+        let Ticking { rate, asked_at, ahead, told, .. } = &*self.0;
+        // Of a thread that was interrupted behind the answer, only the ticks before it are none too many.
+        let have_leapt = || self.at(before).since(answer) > MAX_LEAD || last.saturating_sub(after) > rate.max_counted;
         if last == NEVER || have_leapt() {
             if last != NEVER {
                 told.fetch_max(self.at(last.saturating_add(rate.max_counted)).0, Ordering::AcqRel);
@@ -191,12 +197,14 @@ impl SystemClock {
             }
             return answer.max(Timestamp(told.load(Ordering::Acquire)));
         }
-        if rate.micros(after.saturating_sub(before)) <= micros(MAX_ANSWER) {
-            ahead.fetch_max(answer.0.saturating_sub(rate.micros(after)), Ordering::AcqRel);
-            // Whoever counts from here knows that. If somebody else has asked meanwhile, they count from there.
-            let _ = asked_at.compare_exchange(last, after, Ordering::AcqRel, Ordering::Relaxed);
+        // Also of an answer that was long on its way: whoever is told it now is told no less later.
+        ahead.fetch_max(answer.0.saturating_sub(rate.micros(after)), Ordering::AcqRel);
+        if rate.micros(after.saturating_sub(before)) > micros(MAX_ANSWER) {
+            return answer.max(self.at(before));
         }
-        answer.max(self.at(after))
+        // Whoever counts from here knows that. If somebody else has asked meanwhile, they count from there.
+        let _ = asked_at.compare_exchange(last, after, Ordering::AcqRel, Ordering::Relaxed);
+        self.at(after)
     }
 }
 
@@ -283,7 +291,11 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "it is held against what the system says")]
     fn ticks_that_leap_are_counted_no_more() {
         const HOUR: u64 = 3_600_000_000_000;
-        let leaps: [fn(&quanta::Mock); 2] = [|ticks| ticks.increment(HOUR), |ticks| ticks.decrement(HOUR)];
+        let leaps: [fn(&quanta::Mock); 3] = [
+            |ticks| ticks.increment(HOUR),
+            |ticks| ticks.decrement(HOUR),
+            |ticks| ticks.decrement(2 * HOUR + 5_000_000),
+        ];
         for leap in leaps {
             let (ticks, hand) = quanta::Clock::mock();
             hand.increment(2 * HOUR);
@@ -301,12 +313,46 @@ mod tests {
             keeps_time();
             leap(&hand);
             keeps_time();
+            keeps_time();
             // As many as there were, and so on from there.
             for _ in 0..100 {
                 hand.increment(HOUR / 50);
                 keeps_time();
             }
         }
+    }
+
+    #[test]
+    fn whoever_is_interrupted_behind_an_answer_takes_the_ticks_since_then_for_no_leap() {
+        let (ticks, hand) = quanta::Clock::mock();
+        let clock = SystemClock::counting(ticks);
+        let (start, at_start) = (clock.0.asked_at.load(Ordering::Acquire), clock.now());
+        let of_millis = |millis: u64| start + 1_000_000 * millis;
+        let answer = at_start + Duration::from_millis(20);
+        assert_eq!(clock.hear(start, of_millis(20), answer, of_millis(120)), answer);
+        // Had they leapt, it would be the system's time, which is still that of the start.
+        hand.increment(of_millis(120) - start);
+        assert_eq!(
+            clock.hear(start, of_millis(120), at_start + Duration::from_millis(120), of_millis(120)),
+            clock.now()
+        );
+        hand.increment(5_000_000);
+        assert!(clock.now() >= at_start + Duration::from_millis(124));
+    }
+
+    #[test]
+    fn an_answer_that_was_long_on_its_way_is_not_taken_back_by_an_earlier_one() {
+        let (ticks, hand) = quanta::Clock::mock();
+        let clock = SystemClock::counting(ticks);
+        let (start, at_start) = (clock.0.asked_at.load(Ordering::Acquire), clock.now());
+        let begun = start + 20_000_000;
+        let answer_after = |micros: u64| at_start + Duration::from_micros(20_000 + micros);
+        let told = clock.hear(start, begun, answer_after(60), begun + 60_000);
+        assert_eq!(told, answer_after(60));
+        // Another thread asked before that, and hears it at the same time.
+        clock.hear(start, begun + 15_000, answer_after(15), begun + 60_000);
+        hand.increment(begun + 60_000 - start);
+        assert!(clock.now() >= told, "{:?} after {told:?}", clock.now());
     }
 
     #[test]
