@@ -308,3 +308,44 @@ pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     // Numbers that are right at any time.
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use tollgate::{
+        key::Key,
+        policy::{Mode, Quotas},
+        quota::{Algorithm, Limits},
+        store::Charge,
+    };
+
+    use super::*;
+    use crate::ask::wants;
+
+    #[test]
+    fn what_was_spent_of_a_window_is_put_back_into_it_and_into_no_other() {
+        const WINDOW: Duration = Duration::from_secs(1);
+        let limits = Limits::per_second(10);
+        let quotas = Quotas::new("r", &limits, Some(Algorithm::FixedWindow)).expect("it can be counted");
+        let key = Key::of(["client"]);
+        let charge = Charge { rule: "r", mode: Mode::Enforce, key: &key, quotas: &quotas, cost: 4 };
+        let want = wants(slice::from_ref(&charge)).next().expect("there is a quota");
+        let lease = Lease::new(&want, "prefix");
+        let status = Status { limit: 10, remaining: 0, refill_after: None, reset_after: WINDOW };
+        let hold = |server_now| {
+            let brought = Brought { leased: 10, quota: *want.quota, status, server_now };
+            lock(&lease.state).share.hold(&brought, server_now);
+        };
+        let first = Timestamp::from_micros(0);
+        hold(first);
+        let spent = lease.spend(&want, first).expect("there is enough");
+        assert_eq!(lease.left(), 6);
+        lease.put_back(&spent);
+        assert_eq!(lease.left(), 10);
+        let spent = lease.spend(&want, first).expect("there is enough");
+        hold(first + WINDOW);
+        lease.put_back(&spent);
+        assert_eq!(lease.left(), 10);
+    }
+}

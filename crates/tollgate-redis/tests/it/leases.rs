@@ -148,6 +148,16 @@ async fn given_back_into_the_lease_and_after_it() {
 }
 
 #[tokio::test]
+async fn whoever_is_cleared_begins_anew_with_nothing_held() {
+    let server = Server::redis();
+    let store = patient(at(&server));
+    let leased = subject("r", "10/hour", Algorithm::FixedWindow).leased(10);
+    assert_eq!(leased.admitted(&store, 3).await, 3);
+    store.clear(&[leased.charge(1)]).await.expect("it answers");
+    assert_eq!(leased.admitted(&store, 30).await, 10);
+}
+
+#[tokio::test]
 async fn a_rule_with_two_quotas_keeps_both() {
     let server = Server::redis();
     let leased = subject("r", "5/200ms; 12/hour", Algorithm::FixedWindow).leased(4);
@@ -202,6 +212,22 @@ async fn a_mixed_request_is_all_or_none() {
     let taken = store.take(&[leased.charge(1), plainer.charge(1)]).await.expect("it answers");
     assert_eq!(taken.outcomes[0].verdict, Verdict::Deny);
     assert_eq!(plainer.remaining(&store).await, 2, "and the other way round");
+}
+
+#[tokio::test]
+async fn what_is_held_of_one_rule_is_not_spent_where_another_denies() {
+    let server = Server::redis();
+    let store = patient(at(&server));
+    let leased = |rule, limits| subject(rule, limits, Algorithm::FixedWindow).leased(10);
+    let (plenty, few) = (leased("plenty", "10/hour"), leased("few", "2/hour"));
+    let charges = [plenty.charge(1), few.charge(1)];
+    let mut admitted = 0;
+    for _ in 0..9 {
+        let taken = store.take(&charges).await.expect("it answers");
+        admitted += u64::from(passes(&charges, &taken.outcomes));
+    }
+    assert_eq!(admitted, 2);
+    assert_eq!(plenty.admitted(&store, 20).await, 8);
 }
 
 #[tokio::test]
