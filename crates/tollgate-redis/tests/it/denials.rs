@@ -102,6 +102,21 @@ async fn a_smaller_cost_is_asked_about() {
     assert_eq!(verdict(3).await, Verdict::Allow);
 }
 
+/// A rule that only watches would otherwise keep what others charge from being charged.
+#[tokio::test]
+async fn a_rule_in_shadow_is_asked_about() {
+    let server = Server::redis();
+    let store = keeping(at(&server));
+    let watching = exhausted(&store, "5/hour").await.in_shadow();
+    let other = subject("other", "10/hour", Algorithm::SlidingWindow);
+    let charges = [watching.charge(1), other.charge(1)];
+    for left in [9, 8] {
+        let taken = store.take(&charges).await.expect("it answers");
+        assert_eq!(taken.outcomes.len(), 2);
+        assert_eq!(other.remaining(&store).await, left);
+    }
+}
+
 #[tokio::test]
 async fn it_is_forgotten_when_it_may_be_wrong() {
     let server = Server::redis();
