@@ -138,7 +138,8 @@ fn hop_by_hop_headers_stay_here_in_both_directions() {
     });
     let proxy = Setup::to(upstream.address).start();
     let answer = proxy.ask(
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, Host, keep-alive\r\nConnection: X-Other\r\nX-Hop: 1\r\nX-Other: 1\r\nKeep-Alive: 5\r\n\
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: X-Hop, Host, keep-alive\r\n\
+         Connection: X-Other\r\nX-Hop: 1\r\nX-Other: 1\r\nKeep-Alive: 5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: x\r\nTE: gzip\r\nUpgrade: foo\r\nX-End: 1\r\n\r\n",
     );
     for name in

@@ -120,13 +120,65 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
     let mut setup = Setup::to(upstream.address);
     setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
     let proxy = setup.start();
-    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"] {
+    for pieces in [
+        &["GET / HTTP/1.1\r\nHost: a\r\n\r\n"][..],
+        &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"],
+        &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", "ab", "c"],
+    ] {
         let wire = proxy.connect();
-        wire.write(request);
+        for piece in pieces {
+            wire.write(piece);
+            thread::sleep(Duration::from_millis(20));
+        }
         assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
         drop(wire);
         assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
     }
+}
+
+#[test]
+fn a_client_that_leaves_in_the_midst_of_an_answer_ends_the_upstreams_work() {
+    let (told, is_told) = std::sync::mpsc::channel();
+    let upstream = Upstream::new(move |wire, _| {
+        wire.head();
+        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+        told.send(matches!(wire.try_line(), Ok(None))).unwrap();
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.idle = 2 * crate::rig::PATIENCE;
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wire.head();
+    assert_eq!(wire.exactly(4), b"half");
+    drop(wire);
+    assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
+}
+
+/// What comes during a request hides the end behind it, but only until it is read.
+#[test]
+fn a_client_that_leaves_after_a_request_that_came_early_ends_the_upstreams_work() {
+    let (told, is_told) = std::sync::mpsc::channel();
+    let upstream = Upstream::new(move |wire, _| {
+        told.send(wire.head().is_some()).unwrap();
+        // By then the next one has come.
+        thread::sleep(Duration::from_millis(200));
+        wire.write(&ok("first"));
+        told.send(wire.head().is_some()).unwrap();
+        told.send(matches!(wire.try_line(), Ok(None))).unwrap();
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    let was_told = || is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(was_told());
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.answer().body(), "first");
+    assert!(was_told());
+    drop(wire);
+    assert!(was_told());
 }
 
 /// Whoever sends first and reads then would wait for ever, were the one held up by the other.

@@ -10,7 +10,11 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderName, HeaderValue, Request, Response};
-use tollgate::{config::Surroundings, limiter::Limiter};
+use tollgate::{
+    config::Surroundings,
+    headers::{Dialect, Dialects},
+    limiter::Limiter,
+};
 use tollgate_tower::{Limited, RateLimitLayer};
 
 use crate::rig::{clock, codes, header, limiter, limiter_on, request, rule, send, text};
@@ -125,6 +129,24 @@ async fn a_handlers_own_numbers_stay_where_they_are_stricter_among_any_number_of
             let lines: Vec<_> = response.headers().get_all("x-ratelimit-remaining").iter().collect();
             assert_eq!(lines, [told], "{own:?} beside {others} others");
             assert_eq!(response.headers().contains_key("x-ratelimit-limit"), own != "0" && own != "1", "{own:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handlers_own_numbers_are_read_in_every_dialect_of_numbers() {
+    for (dialect, remaining, limit) in [
+        (Dialect::XRateLimit, "x-ratelimit-remaining", "x-ratelimit-limit"),
+        (Dialect::XRateLimitHyphen, "x-rate-limit-remaining", "x-rate-limit-limit"),
+    ] {
+        for (own, told, allowed) in [("0", "0", "7"), ("2", "1", "2")] {
+            let handler = move || async move { ([(remaining, own), (limit, "7")], "hello") };
+            let telling = rule("api", "2/minute").telling(Dialects::new(vec![dialect]).expect("one dialect"));
+            let layer = RateLimitLayer::from(limiter(vec![telling]));
+            let response = send(&Router::new().route("/", get(handler)).layer(layer), request("GET", "/", 1)).await;
+            let lines = |name| response.headers().get_all(name).iter().collect::<Vec<_>>();
+            assert_eq!(lines(remaining), [told], "{dialect:?} beside {own}");
+            assert_eq!(lines(limit), [allowed], "{dialect:?} beside {own}");
         }
     }
 }
