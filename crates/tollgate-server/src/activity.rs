@@ -114,10 +114,12 @@ impl Activity {
         has_no_request || self.upload_is_wanted() || self.is_unread.get()
     }
 
-    /// The whole of a request has been read, and its answer is not yet on its way to the last byte.
+    /// A request is served, and its answer is not yet on its way to the last byte. That its body is over is known only
+    /// after the poll that reads the last of it, and there may be no other one before the answer.
     pub(crate) fn is_serving(&self) -> bool {
         matches!(self.phase.get(), Phase::Working | Phase::AwaitingAnswer | Phase::Answering { .. })
-            && self.upload.get() == UploadState::Done
+            && matches!(self.upload.get(), UploadState::Done | UploadState::Open | UploadState::Wanted)
+            && !self.ended.get()
     }
 
     /// When what is going on has gone on too long; `None` while it has its own bounds.

@@ -119,11 +119,13 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
     });
     let mut setup = Setup::to(upstream.address);
     setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
+    setup.timeouts.idle = 2 * crate::rig::PATIENCE;
     let proxy = setup.start();
     for pieces in [
         &["GET / HTTP/1.1\r\nHost: a\r\n\r\n"][..],
         &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"],
         &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", "ab", "c"],
+        &["POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n", "0\r\n\r\n"],
     ] {
         let wire = proxy.connect();
         for piece in pieces {
