@@ -55,9 +55,8 @@ return { used <= tonumber(ARGV[2]) and 1 or 0, redis.call('PTTL', KEYS[1]) }";
 
 /// What is measured: how many tasks ask for how many keys.
 ///
-/// A trip for a lease of 100 pays for 100 decisions and one for each of the n tasks that wait for it, and in the time of a trip the peer makes
-/// n. So a lease saves a caller who waits for each of his answers the most, 101 × at best, and that is `leased`; with n tasks it is
-/// (100 + n) / n × at best.
+/// A trip for a lease pays for so many decisions and one for each task that waits for it, while the peer makes one for each task that waits. So
+/// the fewer ask, the more a lease saves: a single caller, who waits for each of his answers, the most, and he is `leased`.
 struct Case {
     name: &'static str,
     tasks: usize,
@@ -93,6 +92,8 @@ type Figure = fn(&Run) -> f64;
 
 /// All cases, or the one of this name.
 pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
+    let cases: Vec<&Case> = CASES.iter().filter(|case| part.is_none_or(|part| case.name == part)).collect();
+    ensure!(!cases.is_empty(), "no such case, expected one of: {}", CASES.map(|case| case.name).join(", "));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let server = Server::redis();
     println!(
@@ -100,7 +101,7 @@ pub(crate) fn run(part: Option<&str>) -> anyhow::Result<()> {
         "", "peer/s", "ours/s", "peer cpu us", "ours cpu us", "peer p50", "ours p50"
     );
     let mut lines = Vec::new();
-    for case in CASES.iter().filter(|case| part.is_none_or(|part| case.name == part)) {
+    for case in cases {
         let (mut peers, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             peers.push(runtime.block_on(LocalSet::new().run_until(peer(&server, case)))?);

@@ -447,9 +447,10 @@ fn nobody_waits_for_a_runtime_that_has_ended() {
     };
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| is_told(PATIENCE / 2));
+        // By then a trip is on its way, nearly always; before, he is told the same.
         std::thread::sleep(Duration::from_millis(50));
         drop(of_store);
-        assert!(waits.join().expect("it does not panic"), "a trip was on its way");
+        assert!(waits.join().expect("it does not panic"), "he waits");
     });
     assert!(is_told(PATIENCE / 2), "there can be no other");
 }

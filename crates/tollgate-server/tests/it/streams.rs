@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::SocketAddr,
     process::Command,
     thread,
     time::Duration,
@@ -109,6 +110,14 @@ fn an_upstream_that_answers_early_and_closes_is_heard() {
     sender.join().unwrap();
 }
 
+/// Timers that ring too late to be taken for whoever should notice that a client has left.
+fn with_late_timers(upstream: SocketAddr) -> Setup {
+    let mut setup = Setup::to(upstream);
+    setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
+    setup.timeouts.idle = 2 * crate::rig::PATIENCE;
+    setup
+}
+
 #[test]
 fn a_client_that_leaves_ends_the_upstreams_work() {
     let (told, is_told) = std::sync::mpsc::channel();
@@ -117,10 +126,7 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
         // Nothing more comes, and then the end.
         told.send(matches!(wire.try_line(), Ok(None))).unwrap();
     });
-    let mut setup = Setup::to(upstream.address);
-    setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
-    setup.timeouts.idle = 2 * crate::rig::PATIENCE;
-    let proxy = setup.start();
+    let proxy = with_late_timers(upstream.address).start();
     for pieces in [
         &["GET / HTTP/1.1\r\nHost: a\r\n\r\n"][..],
         &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"],
@@ -130,6 +136,7 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
         let wire = proxy.connect();
         for piece in pieces {
             wire.write(piece);
+            // So that each comes by itself.
             thread::sleep(Duration::from_millis(20));
         }
         assert!(is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap());
@@ -146,9 +153,7 @@ fn a_client_that_leaves_in_the_midst_of_an_answer_ends_the_upstreams_work() {
         wire.write("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
         told.send(matches!(wire.try_line(), Ok(None))).unwrap();
     });
-    let mut setup = Setup::to(upstream.address);
-    setup.timeouts.idle = 2 * crate::rig::PATIENCE;
-    let proxy = setup.start();
+    let proxy = with_late_timers(upstream.address).start();
     let mut wire = proxy.connect();
     wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     wire.head();
@@ -169,9 +174,7 @@ fn a_client_that_leaves_after_a_request_that_came_early_ends_the_upstreams_work(
         told.send(wire.head().is_some()).unwrap();
         told.send(matches!(wire.try_line(), Ok(None))).unwrap();
     });
-    let mut setup = Setup::to(upstream.address);
-    setup.timeouts.first_byte = 2 * crate::rig::PATIENCE;
-    let proxy = setup.start();
+    let proxy = with_late_timers(upstream.address).start();
     let mut wire = proxy.connect();
     let was_told = || is_told.recv_timeout(2 * crate::rig::PATIENCE).unwrap();
     wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
