@@ -57,20 +57,10 @@ pub(super) enum Step<'a> {
     Nothing,
     /// It changes this word.
     Change { slot: Slot<'a>, old: Word, new: Word },
-    /// It brings a new counter, which owed `old` before.
-    Bring { to: Bring<'a>, old: Word, new: Word },
-}
-
-/// Where a new counter is brought to.
-#[derive(Clone, Copy)]
-#[repr(u64)]
-pub(super) enum Bring<'a> {
-    /// Somebody has reserved this slot for it.
-    Reserved(Slot<'a>, Word),
-    /// This slot was never used.
-    Empty(Slot<'a>),
-    /// Somebody has to make room.
-    Full,
+    /// It puts a new counter, which owed `old` before, into a slot that was never used.
+    Put { slot: Slot<'a>, old: Word, new: Word },
+    /// It brings one where others have to make room.
+    Bring { reserved: Option<(Slot<'a>, Word)>, old: Word, new: Word },
 }
 
 /// What a charge did.
@@ -189,9 +179,9 @@ impl Counters {
         let new = Word::settled(place.tag, registered.number, state);
         let step = match sought {
             Sought::Settled(slot, _) => Step::Change { slot, old, new },
-            Sought::Reserved(slot, word) => Step::Bring { to: Bring::Reserved(slot, word), old, new },
-            Sought::Absent(Some(slot)) => Step::Bring { to: Bring::Empty(slot), old, new },
-            Sought::Absent(None) => Step::Bring { to: Bring::Full, old, new },
+            Sought::Absent(Some(slot)) => Step::Put { slot, old, new },
+            Sought::Reserved(slot, word) => Step::Bring { reserved: Some((slot, word)), old, new },
+            Sought::Absent(None) => Step::Bring { reserved: None, old, new },
         };
         (told, step)
     }
@@ -208,7 +198,11 @@ impl Counters {
         match step {
             Step::Nothing => Some(Done::Nothing),
             Step::Change { slot, old, new } => slot.swap(old, new).then_some(Done::Changed { slot, old, new }),
-            Step::Bring { to, old, new } => self.bring(counter, to, (old, new), cost, now),
+            Step::Put { slot, old, new } => slot.swap(Word::EMPTY, new).then(|| {
+                self.tally(&counter.place).in_use.fetch_add(1, Ordering::Relaxed);
+                Done::Changed { slot, old, new }
+            }),
+            Step::Bring { reserved, old, new } => self.bring(counter, reserved, (old, new), cost, now),
         }
     }
 
@@ -216,12 +210,12 @@ impl Counters {
     fn bring<'a>(
         &'a self,
         counter: &Counter<'a>,
-        to: Bring<'a>,
+        reserved: Option<(Slot<'a>, Word)>,
         (old, new): (Word, Word),
         cost: u64,
         now: Timestamp,
     ) -> Option<Done<'a>> {
-        let (slot, reservation) = match self.reserve(counter, to, cost, now) {
+        let (slot, reservation) = match reserved.map_or_else(|| self.make_room(counter, cost, now), Ok) {
             Ok(reserved) => reserved,
             Err(NoSlot::Beaten) => return None,
             Err(NoSlot::Full) => return self.overflow(counter, cost, now),
@@ -279,25 +273,6 @@ impl Counters {
     }
 
     /// Reserves a slot for a newcomer, and keeps the debt of whoever had it.
-    fn reserve<'a>(
-        &'a self,
-        counter: &Counter<'a>,
-        to: Bring<'a>,
-        cost: u64,
-        now: Timestamp,
-    ) -> Result<(Slot<'a>, Word), NoSlot> {
-        let place = &counter.place;
-        match to {
-            Bring::Reserved(slot, reservation) => Ok((slot, reservation)),
-            Bring::Empty(slot) => {
-                let reservation = Table::reserve(place, slot, Word::EMPTY).ok_or(NoSlot::Beaten)?;
-                self.tally(place).in_use.fetch_add(1, Ordering::Relaxed);
-                Ok((slot, reservation))
-            }
-            Bring::Full => self.make_room(counter, cost, now),
-        }
-    }
-
     #[inline(never)]
     fn make_room<'a>(&'a self, counter: &Counter<'a>, cost: u64, now: Timestamp) -> Result<(Slot<'a>, Word), NoSlot> {
         let Counter { place, registered } = counter;

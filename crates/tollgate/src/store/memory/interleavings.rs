@@ -106,6 +106,27 @@ fn threads_that_bring_one_key_make_one_counter() {
 }
 
 #[test]
+fn threads_that_bring_one_key_while_its_buckets_fill_make_one_counter() {
+    // Of the eight slots of two buckets.
+    for taken in [0, 3, 5, 7] {
+        try_out(
+            move || {
+                let stage = Stage::new(4, Algorithm::FixedWindow, &["2/hour"]);
+                assert!((0..taken).all(|other| passed(&stage.take(&format!("before-{other}")))));
+                stage
+            },
+            &["key", "other", "another", "key", "a third", "key"],
+            |stage, key| u64::from(passed(&stage.take(key)) && key == "key"),
+            // Where all slots are taken it can be denied for what others did, or be given up to the cell that it shares.
+            |stage, admitted| {
+                assert!(admitted <= 2, "{admitted}");
+                assert!(stage.used("key")[0] >= admitted);
+            },
+        );
+    }
+}
+
+#[test]
 fn newcomers_to_a_full_bucket_are_each_admitted_their_quota_at_most() {
     try_out(
         || {

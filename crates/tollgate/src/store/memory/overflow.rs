@@ -5,8 +5,9 @@
 //!
 //! A key must not be charged in its cell while another thread brings it to a slot, for then neither would know of the
 //! other. Who brings it looks at the cell once more after he has reserved a slot, right before he settles it; who charges
-//! the cell looks at the slots once more after that. One of them finds the other. A counter that came and went in between is
-//! in neither place, but is kept in the cell: each cell says how often something was kept in it.
+//! the cell looks at the slots once more after that. One of them finds the other. (Who brings it to a slot that was never used
+//! need not: as long as it is, nobody is charged in the cell.) A counter that came and went in between is in neither place,
+//! but is kept in the cell: each cell says how often something was kept in it.
 
 #[cfg(test)]
 mod tests;

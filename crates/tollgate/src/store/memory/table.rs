@@ -1,8 +1,17 @@
 //! The slots: buckets of one cache line each, and the protocol by which a key has at most one settled word in all of them.
 //!
 //! A key can stand in any slot of two buckets, and in a third one if these have no slot left that was never used. Nothing ever
-//! moves. A counter that is there changes by one compare-and-swap of its word. A new one comes in three steps, for two threads
-//! can bring the same key at the same time, to different slots:
+//! moves. A counter that is there changes by one compare-and-swap of its word. A new one must not come twice, for two threads
+//! can bring the same key at the same time.
+//!
+//! *To an empty slot*, one that was never used, it comes by one compare-and-swap: to the first of the bucket that has more of
+//! them, of the key's first bucket if both have as many. That is enough. Slots fill one after the other and never become empty
+//! again, so let one thread have seen *a* and *b* of them in the key's buckets and brought it to the second, because *a* < *b*,
+//! and another have seen *c* and *d* and brought it to the first, because *c* ≥ *d*. Neither has seen the other's word, so each
+//! has seen that slot while it was empty: *d* ≥ *b*, and *a* ≥ *c*. Then *a* ≥ *c* ≥ *d* ≥ *b* > *a*, which cannot be. In one bucket
+//! they meet in one slot. And whoever sees none that is empty has seen what was brought to any of them.
+//!
+//! *Where others make room*, in a bucket that is full or in the third one, it comes in three steps:
 //!
 //! 1. *reserve* a slot with a word that says which key, and that comes only once;
 //! 2. *look* at all slots of the key again: a settled word elsewhere, or a reservation in a slot before this one, has
@@ -59,8 +68,8 @@ pub(super) enum Sought<'a> {
     Settled(Slot<'a>, Word),
     /// Some thread is about to settle it.
     Reserved(Slot<'a>, Word),
-    /// It is nowhere. In its usual buckets there is this slot that was never used; of both, in the one that has more of them:
-    /// that leaves both choices to those who come later.
+    /// It is nowhere. In its usual buckets there is this slot that was never used: of both, in the one that has more of them. That
+    /// leaves both choices to those who come later, and all who bring this key agree on it.
     Absent(Option<Slot<'a>>),
 }
 
