@@ -10,7 +10,7 @@ use std::{
 
 use http::Version;
 use tokio::time::Instant;
-use tollgate::config::Timeouts;
+use tollgate::{config::Timeouts, decision::Decision};
 
 use crate::{open_connections::Idleness, pool::Leftover};
 
@@ -68,6 +68,8 @@ pub(crate) struct Activity {
     is_unread: Cell<bool>,
     /// The client speaks HTTP/1.0, where the end of the connection can be the end of the body.
     speaks_1_0: Cell<bool>,
+    /// What was decided about the next request before hyper read it.
+    decision: RefCell<Option<Decision>>,
     /// The upstream's side of a connection that changes its protocol once the answer is written.
     upgrade: RefCell<Option<Leftover>>,
 }
@@ -90,6 +92,7 @@ impl Activity {
             ended: Cell::new(false),
             is_unread: Cell::new(false),
             speaks_1_0: Cell::new(false),
+            decision: RefCell::new(None),
             upgrade: RefCell::new(None),
         }
     }
@@ -112,6 +115,11 @@ impl Activity {
     pub(crate) fn waits_for_client(&self) -> bool {
         let has_no_request = matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::ReadingHead);
         has_no_request || self.upload_is_wanted() || self.is_unread.get()
+    }
+
+    /// Nothing of a request has come since the last answer went out, and more requests may come.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !self.hurried.get()
     }
 
     /// A request is served, and its answer is not yet on its way to the last byte. That its body is over is known only
@@ -230,6 +238,14 @@ impl Activity {
 
     pub(crate) fn last_moved(&self) -> Instant {
         self.moved.get()
+    }
+
+    pub(crate) fn keep_decision(&self, decision: Decision) {
+        *self.decision.borrow_mut() = Some(decision);
+    }
+
+    pub(crate) fn take_decision(&self) -> Option<Decision> {
+        self.decision.borrow_mut().take()
     }
 
     pub(crate) fn arrange_upgrade(&self, upstream: Leftover) {

@@ -29,6 +29,7 @@ use crate::{
     body::ResponseBody,
     client_stream::ClientStream,
     drain,
+    early::Early,
     gate::{Door, Gate},
     open_connections::Leave,
     outgoing::Peer,
@@ -42,8 +43,11 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
     let peer = ends.source.ip();
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
+        let is_unread = first_bytes.is_empty();
+        let stream = ClientStream::new(stream, first_bytes, Rc::clone(&activity));
+        let early = Early::new(stream, Rc::clone(&activity), Rc::clone(&door), peer, is_unread);
         let (activity, peer) = (Rc::clone(&activity), Rc::new(Peer::new(peer)));
-        let io = TokioIo::new(ClientStream::new(stream, first_bytes, Rc::clone(&activity)));
+        let io = TokioIo::new(early);
         builder(&gate).serve_connection(
             io,
             service_fn(move |request| service::answer(door.gate(), Rc::clone(&activity), Rc::clone(&peer), request)),
@@ -52,7 +56,7 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
 
     let end = drive(&mut http, &activity, &mut place.asked_to_leave).await;
     let parts = http.into_parts();
-    let client = parts.io.into_inner();
+    let client = parts.io.into_inner().into_stream();
     match end {
         End::Done(result) => {
             if let Some(upstream) = activity.take_upgrade() {
@@ -95,7 +99,7 @@ enum End {
 /// Polls hyper, the request to leave, and the timer, which is set anew only where it would ring too late: on a busy
 /// connection that is hardly ever.
 async fn drive<S>(
-    http: &mut http1::Connection<TokioIo<ClientStream>, S>,
+    http: &mut http1::Connection<TokioIo<Early>, S>,
     activity: &Activity,
     asked_to_leave: &mut oneshot::Receiver<Leave>,
 ) -> End

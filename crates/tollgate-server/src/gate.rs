@@ -40,6 +40,11 @@ impl Front {
         Self { listener, limiter, watch, open_connections, complaints, strangers: Arc::clone(&self.strangers) }
     }
 
+    /// A listener without a name is known to have none, so that no rule for another concerns it.
+    pub(crate) fn listener_name(&self) -> &str {
+        self.listener.name.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn announce(&self, address: SocketAddr) {
         let Listener { proxy_protocol, send_proxy_protocol, .. } = self.listener;
         let takes = if proxy_protocol { ", taking PROXY headers of trusted proxies" } else { "" };

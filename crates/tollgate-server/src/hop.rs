@@ -92,9 +92,9 @@ pub(crate) fn names_a_client(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
-/// The most usual header there is in which proxies name a client.
-pub(crate) fn forwarding_header(headers: &HeaderMap) -> Option<&'static str> {
-    let usual = headers.keys().filter_map(|name| FORWARDING.iter().position(|forwarding| name.as_str() == *forwarding));
+/// The most usual header among these in which proxies name a client.
+pub(crate) fn forwarding_header<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let usual = names.filter_map(|name| FORWARDING.iter().position(|forwarding| name.eq_ignore_ascii_case(forwarding)));
     usual.min().map(|place| FORWARDING[place])
 }
 
@@ -107,36 +107,40 @@ pub(crate) fn spoken_by(proxies: &Proxies) -> impl Iterator<Item = &str> {
 const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 
 fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            // Only means something beside `Upgrade: h2c`, which does not pass.
-            | "http2-settings"
-    )
+    HOP_BY_HOP.contains(&name)
 }
+
+/// The same of a name as it was sent.
+pub(crate) fn is_hop_by_hop_in_any_case(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|hop_by_hop| name.eq_ignore_ascii_case(hop_by_hop))
+}
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    // Only means something beside `Upgrade: h2c`, which does not pass.
+    "http2-settings",
+];
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
     fn the_most_usual_forwarding_header_is_named_in_whatever_order_they_come() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(forwarding_header(&headers), None);
-        for (name, named) in
-            [("x-real-ip", "x-real-ip"), ("x-forwarded-for", "x-forwarded-for"), ("forwarded", "x-forwarded-for")]
-        {
-            headers.insert(name, HeaderValue::from_static("203.0.113.7"));
-            assert_eq!(forwarding_header(&headers), Some(named));
+        for (names, named) in [
+            (&["accept"][..], None),
+            (&["X-Real-IP"], Some("x-real-ip")),
+            (&["x-real-ip", "x-forwarded-for"], Some("x-forwarded-for")),
+            (&["x-forwarded-for", "forwarded"], Some("x-forwarded-for")),
+        ] {
+            assert_eq!(forwarding_header(names.iter().copied()), named);
         }
     }
 }

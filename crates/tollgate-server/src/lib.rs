@@ -45,7 +45,9 @@ mod open_connections;
 mod proxy_header;
 
 // A request is read and decided.
+mod early;
 mod hop;
+mod plain;
 mod request;
 mod service;
 

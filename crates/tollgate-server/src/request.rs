@@ -60,10 +60,10 @@ impl Arrived {
     }
 
     /// Seen as the engine's, without a copy.
-    pub(crate) fn as_asked<'a>(&'a self, listener: Option<&'a str>, peer: IpAddr) -> Request<'a> {
+    pub(crate) fn as_asked<'a>(&'a self, listener: &'a str, peer: IpAddr) -> Request<'a> {
         Request {
             peer: Some(peer),
-            listener,
+            listener: Some(listener),
             method: self.head.method.as_str(),
             host: self.host().and_then(|host| host.to_str().ok()),
             target: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
@@ -131,7 +131,7 @@ fn check_host(head: &Parts) -> Result<(), Refusal> {
 
 /// A name or an IPv6 address, and perhaps a port: less than a URI may hold, so that nobody after us reads another host in
 /// it than the rules did. An empty host is what a client sends whose target has none.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
         Some(colon) if !value.ends_with(b"]") => (&value[..colon], Some(&value[colon + 1..])),
         _ => (value, None),

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, rc::Rc};
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tollgate::{
     algorithm::Verdict,
@@ -34,15 +34,20 @@ pub(crate) async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
     activity.begin_request(head.version);
+    let decided = activity.take_decision();
     let upload = Upload::new(body, Rc::clone(&activity));
     let proxies = gate.front.limiter.policy().proxies();
     let arrived = match Arrived::read(head, &upload, proxies) {
         Ok(arrived) => arrived,
         Err(refusal) => return Ok(response::refused(refusal, &activity)),
     };
-    // A listener without a name is known to have none, so that no rule for another concerns it.
-    let listener = gate.front.listener.name.as_deref().unwrap_or_default();
-    let decision = decide(&gate, &arrived.as_asked(Some(listener), peer.address), &arrived.head.headers).await;
+    let decision = match decided {
+        Some(decision) => decision,
+        None => {
+            let asked = arrived.as_asked(gate.front.listener_name(), peer.address);
+            decide(&gate, &asked, arrived.head.headers.keys().map(HeaderName::as_str)).await
+        }
+    };
     if let Some(answer) = decision.answer(&arrived) {
         let must_close = upload.dispose(&arrived);
         return Ok(response::denied(answer, arrived.head.headers, must_close, &activity));
@@ -76,18 +81,23 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-/// The one place where every decision passes, about what came with these headers.
-pub(crate) async fn decide(gate: &Gate, request: &Asked<'_>, headers: &HeaderMap) -> Decision {
+/// Decides about what came with headers of these names.
+pub(crate) async fn decide<'a>(gate: &Gate, request: &Asked<'_>, names: impl Iterator<Item = &'a str>) -> Decision {
     let decision = match gate.front.limiter.begin(request, &Terms::default()) {
         Ok(decision) => decision,
         // Boxed, as is settling, since whoever counts in memory would make room for it in the future of every request.
         Err(undecided) => Box::pin(undecided.take()).await,
     };
-    gate.front.watch.note(gate.worker, &decision, headers);
-    if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {
-        tell_of_denial(&decision, request);
-    }
+    note(gate, &decision, request, names);
     decision
+}
+
+/// The one place where every decision passes, for whoever reads of it.
+pub(crate) fn note<'a>(gate: &Gate, decision: &Decision, request: &Asked<'_>, names: impl Iterator<Item = &'a str>) {
+    gate.front.watch.note(gate.worker, decision, names);
+    if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {
+        tell_of_denial(decision, request);
+    }
 }
 
 fn tell_of_denial(decision: &Decision, request: &Asked<'_>) {

@@ -1,9 +1,8 @@
 //! The life of one connection whose bytes mean nothing to us: decided once, and either closed without a byte, or joined with
 //! the upstream, which a denied one never reaches.
 
-use std::{future::pending, io, net::SocketAddr, rc::Rc};
+use std::{future::pending, io, iter, net::SocketAddr, rc::Rc};
 
-use http::HeaderMap;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
@@ -72,15 +71,14 @@ pub(crate) async fn serve(gate: Rc<Gate>, stream: TcpStream, peer: SocketAddr, _
 }
 
 async fn is_allowed(gate: &Gate, ends: Ends) -> bool {
-    let listener = gate.front.listener.name.as_deref().unwrap_or_default();
     let request = Request {
         protocol: Protocol::Tcp,
         peer: Some(ends.source.ip()),
-        listener: Some(listener),
+        listener: Some(gate.front.listener_name()),
         ..Request::default()
     };
     // Rules that count by status keep it on the bill, for nothing here is an answer.
-    decide(gate, &request, &HeaderMap::new()).await.verdict() == Verdict::Allow
+    decide(gate, &request, iter::empty()).await.verdict() == Verdict::Allow
 }
 
 /// Closes so that the other end gets an error and not just an end.

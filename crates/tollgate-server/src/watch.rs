@@ -6,7 +6,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use http::HeaderMap;
 use tollgate::{
     decision::Decision,
     limiter::Limiter,
@@ -37,15 +36,15 @@ impl Watch {
         Self { workers: (0..workers).map(|_| Mutex::default()).collect() }
     }
 
-    /// Takes note of one decision, in the place of worker `worker`, about what came with these headers.
-    pub(crate) fn note(&self, worker: usize, decision: &Decision, headers: &HeaderMap) {
+    /// Takes note of one decision, in the place of worker `worker`, about what came with headers of these names.
+    pub(crate) fn note<'a>(&self, worker: usize, decision: &Decision, names: impl Iterator<Item = &'a str>) {
         let Some(seen) = self.workers.get(worker) else { return };
         let mut seen = lock(seen);
         seen.requests += 1;
         seen.tally.add(decision);
         let client = decision.client();
         if let (Some(peer), false) = (client.peer(), client.peer_is_trusted())
-            && let Some(name) = hop::forwarding_header(headers)
+            && let Some(name) = hop::forwarding_header(names)
         {
             seen.forwarding.add(&(peer, name), 1);
         }

@@ -64,6 +64,11 @@ impl Answer<'_> {
         }
     }
 
+    /// Whether the rule adds headers of its own, which can take the place of others.
+    pub fn has_own_headers(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// The same as a list, each name once.
     pub fn headers(&self) -> Vec<(String, String)> {
         let mut headers: Vec<(String, String)> = Vec::new();
