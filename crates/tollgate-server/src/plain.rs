@@ -86,5 +86,6 @@ fn is_plain_header(header: &Header<'_>) -> bool {
 
 /// What stands for itself in a path or a query (RFC 3986, 3.3 and 3.4), encoded or not.
 fn is_of_a_target(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
+    // All but `"#<>[\]^`{|}`, of what can be seen.
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'Z' | b'_' | b'a'..=b'z' | b'~')
 }
