@@ -106,12 +106,8 @@ pub(crate) fn spoken_by(proxies: &Proxies) -> impl Iterator<Item = &str> {
 /// Headers in which proxies name a client, the most usual first.
 const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
 
-fn is_hop_by_hop(name: &str) -> bool {
-    HOP_BY_HOP.contains(&name)
-}
-
-/// The same of a name as it was sent.
-pub(crate) fn is_hop_by_hop_in_any_case(name: &str) -> bool {
+/// Whether a header of this name, in any case, concerns one connection only.
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.iter().any(|hop_by_hop| name.eq_ignore_ascii_case(hop_by_hop))
 }
 

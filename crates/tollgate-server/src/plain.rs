@@ -79,7 +79,7 @@ fn is_plain_header(header: &Header<'_>) -> bool {
         true => header.value.eq_ignore_ascii_case(b"keep-alive"),
         false => {
             !["content-length", "expect"].iter().any(|name| header.name.eq_ignore_ascii_case(name))
-                && !hop::is_hop_by_hop_in_any_case(header.name)
+                && !hop::is_hop_by_hop(header.name)
         }
     }
 }
