@@ -51,42 +51,33 @@ pub(crate) fn charge<T: Told>(
     now: u64,
     origin: u64,
 ) -> (Packed, T) {
+    // Not a closure, which would not be inlined.
+    macro_rules! charged {
+        ($state:expr, $charge:path, $outcome:path) => {{
+            let (state, verdict) = $charge($state, quota, cost, now);
+            let outcome = match T::TELLS_STATUS {
+                true => $outcome(state, verdict, quota, cost, now),
+                false => Outcome::untold(verdict),
+            };
+            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
+        }};
+    }
     match quota.algorithm() {
         Algorithm::FixedWindow => {
             let state = fixed_window::State::unpack(packed, origin);
-            let (state, verdict) = fixed_window::charge(state, quota, cost, now);
-            let outcome = match T::TELLS_STATUS {
-                true => fixed_window::outcome(state, verdict, quota, cost, now),
-                false => Outcome::untold(verdict),
-            };
-            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
+            charged!(state, fixed_window::charge, fixed_window::outcome)
         }
         Algorithm::CalendarWindow => {
             let state = fixed_window::State::unpack(packed, origin);
-            let (state, verdict) = calendar_window::charge(state, quota, cost, now);
-            let outcome = match T::TELLS_STATUS {
-                true => fixed_window::outcome(state, verdict, quota, cost, now),
-                false => Outcome::untold(verdict),
-            };
-            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
+            charged!(state, calendar_window::charge, fixed_window::outcome)
         }
         Algorithm::SlidingWindow => {
             let state = sliding_window::State::unpack(packed, origin);
-            let (state, verdict) = sliding_window::charge(state, quota, cost, now);
-            let outcome = match T::TELLS_STATUS {
-                true => sliding_window::outcome(state, verdict, quota, cost, now),
-                false => Outcome::untold(verdict),
-            };
-            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
+            charged!(state, sliding_window::charge, sliding_window::outcome)
         }
         Algorithm::TokenBucket => {
             let state = token_bucket::State::unpack(packed, origin, by.amount());
-            let (state, verdict) = token_bucket::charge(state, quota, cost, now);
-            let outcome = match T::TELLS_STATUS {
-                true => token_bucket::outcome(state, verdict, quota, cost, now),
-                false => Outcome::untold(verdict),
-            };
-            (state.map_or(Packed::default(), |state| state.pack(origin)), T::of(outcome))
+            charged!(state, token_bucket::charge, token_bucket::outcome)
         }
         Algorithm::SlidingLog => unreachable!("a log is never packed"),
     }
