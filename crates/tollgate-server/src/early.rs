@@ -131,12 +131,13 @@ impl AsyncWrite for Early {
         self.stream.is_write_vectored()
     }
 
+    /// hyper does this whenever it has nothing to write itself, and before it shuts down.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answered(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_answered(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -185,5 +186,24 @@ impl Date {
             self.second = second;
         }
         &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_that_of_its_second() {
+        let mut date = Date::default();
+        for (micros, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777_000_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_777_999_999, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778_000_000, "Sun, 06 Nov 1994 08:49:38 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(date.at(Timestamp::from_micros(micros)), expected);
+        }
     }
 }

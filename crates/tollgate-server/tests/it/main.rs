@@ -3,6 +3,7 @@
 mod rig;
 
 mod denies;
+mod early;
 mod fails;
 mod forwards;
 mod holds;

@@ -1,0 +1,306 @@
+//! Plain requests, which are decided before they are read in full: answered and counted as all others are, and never found
+//! in the middle of something else.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use tollgate::answer::{OnLimit, Template};
+
+use crate::rig::{Answer, Setup, Upstream, Wire, ok};
+
+/// The same request, plain and with one header more, so that it is not.
+fn both_ways(target: &str, headers: &str) -> [String; 2] {
+    ["", "Content-Length: 0\r\n"].map(|more| format!("GET {target} HTTP/1.1\r\n{headers}{more}\r\n"))
+}
+
+/// All of an answer, its headers in any order.
+fn all_of(answer: &Answer) -> (String, Vec<String>, String) {
+    let mut lines = answer.head().lines().map(str::to_owned);
+    let first = lines.next().unwrap();
+    let mut headers: Vec<_> = lines.collect();
+    headers.sort_unstable();
+    (first, headers, answer.body().to_owned())
+}
+
+#[test]
+fn plain_requests_are_denied_as_others_are() {
+    let with_on_limit = |on_limit: OnLimit| {
+        let mut setup = Setup::alone().denying().with(
+            "{ name: many, limit: '0/hour; 0/day', headers: [ietf, x-rate-limit] }, { name: shadow, mode: shadow, limit: 0/hour }",
+        );
+        setup.rules[0].on_limit = on_limit;
+        setup.start()
+    };
+    let own = Template::new("{rule}: {limit} {retry_after}");
+    let own_headers =
+        vec![("X-Reason".to_owned(), "quota".to_owned()), ("Cache-Control".to_owned(), "private".to_owned())];
+    for on_limit in [
+        OnLimit::default(),
+        OnLimit { status_code: Some(503), plain: Some(own.clone()), html: Some(own.clone()), ..OnLimit::default() },
+        OnLimit { json: Some(Template::new("")), ..OnLimit::default() },
+        OnLimit { headers: own_headers, json: Some(own), ..OnLimit::default() },
+    ] {
+        let proxy = with_on_limit(on_limit);
+        for headers in [
+            "Host: a\r\n",
+            "hOST: a.example:80\r\nConnection: Keep-Alive\r\n",
+            "Host: a\r\nAccept: text/html\r\n",
+            "Host: a\r\nACCEPT: text/plain;q=0.5\r\nAccept: text/html;q=0.4\r\n",
+            "Host: a\r\nContent-Type: application/grpc+proto\r\n",
+        ] {
+            let ask = || {
+                both_ways("/denied/x?y=z", headers).map(|request| {
+                    let mut wire = proxy.connect();
+                    // Of a connection that lives on.
+                    [(); 2].map(|()| {
+                        wire.write(&request);
+                        all_of(&wire.answer())
+                    })
+                })
+            };
+            let is_same = |[plain, other]: &[_; 2]| plain == other;
+            // Or another second has begun in between.
+            let [plain, other] = Some(ask()).filter(is_same).unwrap_or_else(ask);
+            assert_eq!(plain, other, "{headers}");
+        }
+    }
+}
+
+#[test]
+fn plain_requests_are_counted_with_others() {
+    let check = |by: &str, requests: [(&str, &str); 2], are_two: bool| {
+        for is_plain_first in [true, false] {
+            let rule = format!("{{ name: one, by: [{by}], limit: 1/hour }}");
+            let proxy = Setup::alone().trusting().with(&rule).start();
+            let statuses = requests.map(|(target, headers)| {
+                let mut asked = both_ways(target, &format!("{headers}Accept: */*\r\n"));
+                if !is_plain_first {
+                    asked.reverse();
+                }
+                asked.map(|request| proxy.ask(&request).status)
+            });
+            assert_eq!(statuses, [[200, 429], [if are_two { 200 } else { 429 }, 429]], "{by}");
+        }
+    };
+    check("host", [("/", "Host: a\r\n"), ("/", "Host: b:80\r\n")], true);
+    check("path", [("/a;b/%41?c", "Host: a\r\n"), ("//a/~", "Host: a\r\n")], true);
+    check("'query:q'", [("/?q=%61", "Host: a\r\n"), ("/?q=b?c", "Host: a\r\n")], true);
+    check("'cookie:c'", [("/", "Host: a\r\nCookie: c=1\r\n"), ("/", "Host: a\r\nCookie: c=2\r\n")], true);
+    check("'header:X-Key'", [("/", "Host: a\r\nx-KEY: \t1 \r\n"), ("/", "Host: a\r\nX-Key: 1\r\nX-Key: 2\r\n")], true);
+    check(
+        "'header:X-User'",
+        [
+            (
+                "/",
+                "Host: a
+X-User: a
+",
+            ),
+            (
+                "/",
+                "Host: a
+X-User: b
+",
+            ),
+        ],
+        true,
+    );
+    let forwarded = [
+        "Host: a\r\nX-Forwarded-For: 1.1.1.1\r\n",
+        "Host: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n",
+    ];
+    check("client", forwarded.map(|headers| ("/", headers)), true);
+    check("listener", [("/", "Host: a\r\n"), ("/b", "Host: b\r\n")], false);
+    check("method", [("/", "Host: a\r\n"), ("/b", "Host: b\r\n")], false);
+    // It is for this hop, so no rule sees it.
+    check("'header:TE'", [("/", "Host: a\r\n"), ("/", "Host: a\r\nTE: trailers\r\n")], false);
+    check("'header:Connection'", [("/", "Host: a\r\n"), ("/", "Host: a\r\nConnection: keep-alive\r\n")], false);
+}
+
+/// What looks like a plain request but is a body, or a header, or the rest of either.
+#[test]
+fn wherever_a_connection_is_cut_it_carries_the_same_requests() {
+    const PIECES: [(&str, u16); 8] = [
+        ("GET /denied/1 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
+        ("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET /denied/3 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
+        ("GET /4 HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /denied/5 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET /6 HTTP/1.1\r\nX: GET /denied/7 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (
+            "GET /denied/8 HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /denied/9 HTTP/1.1\r\nHost: a\r\n\r\n",
+            429,
+        ),
+        (
+            "GET /10 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+             23\r\nGET /denied/0 HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
+            200,
+        ),
+        ("GET /denied/11 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
+    ];
+    let proxy = Setup::alone().denying().start();
+    for begin in 0..PIECES.len() {
+        let pieces = &PIECES[begin..];
+        let bytes: String = pieces.iter().map(|(piece, _)| *piece).collect();
+        for cut in 1..bytes.len() {
+            let mut wire = proxy.connect_with(&bytes[..cut]);
+            let (mut end, mut is_cut) = (0, false);
+            for (piece, status) in pieces {
+                end += piece.len();
+                if end > cut && !is_cut {
+                    is_cut = true;
+                    // Until it is read, if nothing has been answered.
+                    thread::sleep(Duration::from_millis(1));
+                    wire.write(&bytes[cut..]);
+                }
+                assert_eq!(wire.answer().status, *status, "{piece:?}, cut at {cut} of {bytes:?}");
+            }
+            wire.end_writing();
+            assert!(wire.is_closed(), "cut at {cut} of {bytes:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_plain_is_read_in_full() {
+    let proxy = Setup::alone().denying().start();
+    for (request, status) in [
+        ("GET /denied/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 429),
+        ("GET /denied/x HTTP/1.0\r\nHost: a\r\n\r\n", 429),
+        ("GET /denied/x HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n", 417),
+        ("GET /denied/x HTTP/1.1\r\n\r\n", 400),
+        ("GET /denied/x HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET /denied/x HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET /denied/` HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /denied/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+    ] {
+        let mut wire = proxy.connect_with(request);
+        assert_eq!(wire.answer().status, status, "{request}");
+        assert!(wire.is_closed(), "{request}");
+    }
+}
+
+#[test]
+fn a_plain_request_waits_for_the_answer_to_the_one_before() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = Upstream::new(move |wire, _| {
+        while wire.request().is_some() {
+            gone.lock().unwrap().recv().unwrap();
+            wire.write(&ok("late"));
+        }
+    });
+    let proxy = Setup::to(upstream.address).denying().start();
+    let mut wire = proxy.connect();
+    for _ in 0..3 {
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        thread::sleep(Duration::from_millis(50)); // until it is with the upstream
+        wire.write("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n");
+        thread::sleep(Duration::from_millis(50)); // until it could be read
+        go.send(()).unwrap();
+        assert_eq!(wire.answer().body(), "late");
+        assert_eq!(wire.answer().status, 429);
+    }
+}
+
+#[test]
+fn plain_requests_are_bounded_as_others_are() {
+    let mut setup = Setup::alone().denying();
+    setup.limits.headers = 4;
+    setup.limits.header_bytes = 1024;
+    let proxy = setup.start();
+    for (headers, status) in [
+        ("A: 1\r\nB: 2\r\nC: 3\r\n".to_owned(), 429),
+        ("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n".to_owned(), 431),
+        (format!("A: {}\r\n", "x".repeat(900)), 429),
+        (format!("A: {}\r\n", "x".repeat(1000)), 431),
+    ] {
+        let request = format!("GET /denied/x HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+        assert_eq!(proxy.ask(&request).status, status, "{headers}");
+    }
+}
+
+const DENIED: &str = "GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n";
+/// More than sockets take that nobody reads.
+const LARGE: usize = 16 << 20;
+
+/// A proxy whose denials are large.
+fn talkative() -> Setup {
+    let mut setup = Setup::alone().denying();
+    setup.rules[0].on_limit.json = Some(Template::new(&"x".repeat(LARGE)));
+    setup
+}
+
+/// A client that has asked, and does not read until the sockets are full.
+fn slow(wire: &Wire) {
+    wire.write(DENIED);
+    thread::sleep(Duration::from_millis(200));
+}
+
+#[test]
+fn an_answer_to_a_slow_reader_is_whole_and_the_next_comes_after_it() {
+    let proxy = talkative().start();
+    let mut wire = proxy.connect();
+    slow(&wire);
+    slow(&wire);
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..2 {
+        assert_eq!(wire.answer().body().len(), LARGE);
+    }
+    assert_eq!(wire.answer().status, 200);
+}
+
+#[test]
+fn a_slow_reader_that_has_said_its_last_gets_its_answer() {
+    let proxy = talkative().start();
+    let mut wire = proxy.connect();
+    wire.write(DENIED);
+    wire.end_writing();
+    thread::sleep(Duration::from_millis(200)); // until the sockets are full
+    assert_eq!(wire.answer().body().len(), LARGE);
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_slow_reader_gets_its_answer_from_a_server_that_ends() {
+    let proxy = talkative().start();
+    let mut wires: Vec<_> = [false, true]
+        .into_iter()
+        .map(|is_used| {
+            let mut wire = proxy.connect();
+            if is_used {
+                wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                assert_eq!(wire.answer().status, 200);
+            }
+            wire
+        })
+        .collect();
+    wires.iter().for_each(slow);
+    proxy.stopper.finish();
+    thread::sleep(Duration::from_millis(200)); // until everybody is asked to leave
+    for wire in &mut wires {
+        assert_eq!(wire.answer().body().len(), LARGE);
+        assert!(wire.is_closed());
+    }
+    proxy.join();
+}
+
+#[test]
+fn whoever_does_not_read_his_denial_is_not_waited_for() {
+    let mut setup = talkative();
+    setup.timeouts.idle = Duration::from_millis(300);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    slow(&wire);
+    thread::sleep(Duration::from_secs(1)); // until it is too late
+    assert!(wire.rest().0.len() < LARGE);
+}
+
+#[test]
+fn whoever_does_not_read_his_denial_holds_no_place_that_another_needs() {
+    let mut setup = talkative();
+    setup.limits.connections = 1;
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    slow(&wire);
+    assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert!(wire.rest().0.len() < LARGE);
+}
