@@ -43,9 +43,8 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
     let peer = ends.source.ip();
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
-        let is_unread = first_bytes.is_empty();
         let stream = ClientStream::new(stream, first_bytes, Rc::clone(&activity));
-        let early = Early::new(stream, Rc::clone(&activity), Rc::clone(&door), peer, is_unread);
+        let early = Early::new(stream, Rc::clone(&activity), Rc::clone(&door), peer, gate.front.listener.limits);
         let (activity, peer) = (Rc::clone(&activity), Rc::new(Peer::new(peer)));
         let io = TokioIo::new(early);
         builder(&gate).serve_connection(

@@ -19,7 +19,7 @@ use std::{
 
 use http::{StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tollgate::{answer::Answer, clock::Timestamp, policy::Terms};
+use tollgate::{answer::Answer, clock::Timestamp, config::ListenerLimits, policy::Terms};
 
 use crate::{
     activity::Activity,
@@ -35,6 +35,7 @@ pub(crate) struct Early {
     activity: Rc<Activity>,
     door: Rc<Door>,
     peer: IpAddr,
+    limits: ListenerLimits,
     goes_on: bool,
     /// An answer on its way, and how much of it is out.
     answer: Option<(Vec<u8>, usize)>,
@@ -42,15 +43,15 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// For a connection of which everything is still to be read, or not.
+    /// For a connection from which hyper has read nothing yet, and will read within these limits.
     pub(crate) fn new(
         stream: ClientStream,
         activity: Rc<Activity>,
         door: Rc<Door>,
         peer: IpAddr,
-        is_unread: bool,
+        limits: ListenerLimits,
     ) -> Self {
-        Self { stream, activity, door, peer, goes_on: is_unread, answer: None, date: Date::default() }
+        Self { stream, activity, door, peer, limits, goes_on: true, answer: None, date: Date::default() }
     }
 
     pub(crate) fn into_stream(self) -> ClientStream {
@@ -65,7 +66,7 @@ impl Early {
         }
         let gate = self.door.gate();
         let mut room: Room<'_> = [const { MaybeUninit::uninit() }; _];
-        let Some(plain) = Plain::read(read, &mut room, &gate.front.listener.limits) else { return false };
+        let Some(plain) = Plain::read(read, &mut room, &self.limits) else { return false };
         let asked = plain.as_asked(gate.front.listener_name(), self.peer);
         // If another store has to be asked, the service does that.
         let Ok(decision) = gate.front.limiter.begin(&asked, &Terms::default()) else { return false };

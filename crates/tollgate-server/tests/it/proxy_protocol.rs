@@ -171,11 +171,18 @@ fn before_http_it_names_the_peer() {
     let ask = |source: &str, headers: &str| {
         proxy.ask(&format!("PROXY TCP4 {source} 198.51.100.2 40000 80\r\nGET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n"))
     };
+    let ask_later = |source: &str| {
+        let mut wire = proxy.connect_with(&format!("PROXY TCP4 {source} 198.51.100.2 40000 80\r\n"));
+        thread::sleep(Duration::from_millis(20)); // until it is read
+        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.answer()
+    };
     let answer = ask("203.0.113.7", "X-Forwarded-For: 6.6.6.6\r\n");
     assert_eq!(answer.status, 200);
     assert!(answer.body().contains("x-forwarded-for: 203.0.113.7\r\n"), "{}", answer.body());
     assert_eq!(ask("203.0.113.7", "").status, 429);
     assert_eq!(ask("203.0.113.8", "").status, 200);
+    assert_eq!([ask_later("203.0.113.7").status, ask_later("203.0.113.8").status], [429, 200]);
     // One that is itself a trusted proxy may speak for others in its header.
     assert_eq!(ask("127.0.0.9", "X-Forwarded-For: 203.0.113.7\r\n").status, 429);
     assert!(proxy.connect_with("GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_closed());
