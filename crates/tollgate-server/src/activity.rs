@@ -117,9 +117,9 @@ impl Activity {
         has_no_request || self.upload_is_wanted() || self.is_unread.get()
     }
 
-    /// Nothing of a request has come since the last answer went out, and more requests may come.
+    /// Nothing of a request has come since the last answer went out.
     pub(crate) fn is_between_requests(&self) -> bool {
-        matches!(self.phase.get(), Phase::Fresh | Phase::Idle) && !self.hurried.get()
+        matches!(self.phase.get(), Phase::Fresh | Phase::Idle)
     }
 
     /// A request is served, and its answer is not yet on its way to the last byte. That its body is over is known only

@@ -119,44 +119,56 @@ X-User: b
 /// What looks like a plain request but is a body, or a header, or the rest of either.
 #[test]
 fn wherever_a_connection_is_cut_it_carries_the_same_requests() {
-    const PIECES: [(&str, u16); 8] = [
-        ("GET /denied/1 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
-        ("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-        ("GET /denied/3 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
-        ("GET /4 HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /denied/5 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-        ("GET /6 HTTP/1.1\r\nX: GET /denied/7 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    const DENIED: (&str, u16) = ("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n", 429);
+    const ALLOWED: (&str, u16) = ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200);
+    const TRICKY: [(&str, u16); 4] = [
+        ("GET / HTTP/1.1\r\nX: GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 37\r\n\r\nGET /denied/xyz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET /denied/x HTTP/1.1\r\nHost: a\r\nContent-Length: 27\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 429),
         (
-            "GET /denied/8 HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /denied/9 HTTP/1.1\r\nHost: a\r\n\r\n",
-            429,
-        ),
-        (
-            "GET /10 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-             23\r\nGET /denied/0 HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\n\r\n\r\n25\r\nGET /denied/xyz HTTP/1.1\r\nHost: a\r\n\r\n\r\n0\r\n\r\n",
             200,
         ),
-        ("GET /denied/11 HTTP/1.1\r\nHost: a\r\n\r\n", 429),
     ];
     let proxy = Setup::alone().denying().start();
-    for begin in 0..PIECES.len() {
-        let pieces = &PIECES[begin..];
-        let bytes: String = pieces.iter().map(|(piece, _)| *piece).collect();
-        for cut in 1..bytes.len() {
-            let mut wire = proxy.connect_with(&bytes[..cut]);
-            let (mut end, mut is_cut) = (0, false);
-            for (piece, status) in pieces {
-                end += piece.len();
-                if end > cut && !is_cut {
-                    is_cut = true;
-                    // Until it is read, if nothing has been answered.
-                    thread::sleep(Duration::from_millis(1));
-                    wire.write(&bytes[cut..]);
+    for before in [&[][..], &[DENIED], &[ALLOWED], &[ALLOWED, TRICKY[0]]] {
+        for last in [DENIED, ALLOWED].iter().chain(&TRICKY) {
+            let requests = || before.iter().chain([last]);
+            let bytes: String = requests().map(|(bytes, _)| *bytes).collect();
+            for cut in 1..bytes.len() {
+                let mut wire = proxy.connect_with(&bytes[..cut]);
+                let (mut end, mut is_cut) = (0, true);
+                for (request, status) in requests() {
+                    end += request.len();
+                    // What is whole is answered first, so that the two parts are read apart.
+                    if end > cut && is_cut {
+                        is_cut = false;
+                        thread::sleep(Duration::from_millis(1)); // until the first is read
+                        wire.write(&bytes[cut..]);
+                    }
+                    assert_eq!(wire.answer().status, *status, "cut at {cut} of {bytes:?}");
                 }
-                assert_eq!(wire.answer().status, *status, "{piece:?}, cut at {cut} of {bytes:?}");
+                wire.write(DENIED.0);
+                assert_eq!(wire.answer().status, DENIED.1, "cut at {cut} of {bytes:?}");
+                wire.end_writing();
+                assert!(wire.is_closed(), "cut at {cut} of {bytes:?}");
             }
-            wire.end_writing();
-            assert!(wire.is_closed(), "cut at {cut} of {bytes:?}");
         }
     }
+}
+
+#[test]
+fn a_denied_request_that_comes_when_the_server_ends_is_answered_and_the_last() {
+    let proxy = Setup::alone().denying().start();
+    let mut wire = proxy.connect();
+    thread::sleep(Duration::from_millis(50)); // until it is accepted
+    proxy.stopper.finish();
+    thread::sleep(Duration::from_millis(50)); // until it is asked to leave
+    wire.write(DENIED);
+    assert_eq!(wire.answer().status, 429);
+    assert!(wire.is_closed());
+    proxy.join();
 }
 
 #[test]
