@@ -27,7 +27,7 @@ const HEADERS: usize = 32;
 impl<'r, 'b> Plain<'r, 'b> {
     /// The request that these bytes are, if it is a plain one within these limits.
     pub(crate) fn read(bytes: &'b [u8], room: &'r mut Room<'b>, limits: &ListenerLimits) -> Option<Self> {
-        if !bytes.starts_with(b"GET /") || !bytes.ends_with(b"\r\n\r\n") || bytes.len() > limits.header_bytes {
+        if !bytes.starts_with(b"GET /") || bytes.len() > limits.header_bytes {
             return None;
         }
         let mut request = httparse::Request::new(&mut []);

@@ -5,7 +5,7 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use tollgate::answer::{OnLimit, Template};
 
-use crate::rig::{Answer, Setup, Upstream, Wire, ok};
+use crate::rig::{Answer, PATIENCE, Setup, Upstream, Wire, ok};
 
 /// The same request, plain and with one header more, so that it is not.
 fn both_ways(target: &str, headers: &str) -> [String; 2] {
@@ -173,7 +173,10 @@ fn a_denied_request_that_comes_when_the_server_ends_is_answered_and_the_last() {
 
 #[test]
 fn what_is_not_plain_is_read_in_full() {
-    let proxy = Setup::alone().denying().start();
+    let mut setup = Setup::alone().denying();
+    // Too late to be taken for the end of the connection.
+    setup.timeouts.idle = 2 * PATIENCE;
+    let proxy = setup.start();
     for (request, status) in [
         ("GET /denied/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 429),
         ("GET /denied/x HTTP/1.0\r\nHost: a\r\n\r\n", 429),

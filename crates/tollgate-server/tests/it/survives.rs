@@ -32,6 +32,30 @@ fn mangled_requests() {
     assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
 }
 
+/// A request behind an empty line is read as if there were none, but never decided early.
+#[test]
+fn mangled_requests_are_answered_alike_early_and_late() {
+    let upstream = Upstream::echo();
+    let mut setup = Setup::to(upstream.address).denying();
+    setup.timeouts.idle = Duration::from_millis(300);
+    setup.timeouts.headers = Duration::from_millis(300);
+    let proxy = setup.start();
+    let answers = |bytes: &[u8]| {
+        let mut wire = proxy.connect();
+        wire.write_bytes(bytes);
+        thread::sleep(Duration::from_millis(1)); // until it is read
+        wire.write("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let text = String::from_utf8_lossy(&wire.rest().0).into_owned();
+        text.lines().filter(|line| !line.starts_with("date: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut chance = Chance(0xD1FF);
+    for n in 0..ROUNDS {
+        let bytes = chance.mangle(PLAIN[n % PLAIN.len()].as_bytes());
+        let late = [b"\r\n", &bytes[..]].concat();
+        assert_eq!(answers(&bytes), answers(&late), "{:?}", String::from_utf8_lossy(&bytes));
+    }
+}
+
 #[test]
 fn mangled_answers() {
     let panics = count_panics_of_workers();
@@ -127,6 +151,11 @@ const REQUESTS: [&str; 7] = [
     "POST /denied/x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
     "HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     UPGRADE,
+];
+const PLAIN: [&str; 3] = [
+    "GET /denied/b?c=d HTTP/1.1\r\nHost: a.example:80\r\nAccept: */*\r\nCookie: a=b; c=d\r\n\r\n",
+    "GET /a/b?c=d HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n",
+    "GET /denied/x HTTP/1.1\r\nHost: a\r\nUser-Agent: b\r\nAccept: text/html, */*;q=0.5\r\n\r\n",
 ];
 const ANSWERS: [&str; 7] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-RateLimit-Remaining: 3\r\n\r\nhello",
