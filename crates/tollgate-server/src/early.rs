@@ -17,7 +17,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use http::{StatusCode, Version};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tollgate::{answer::Answer, clock::Timestamp, config::ListenerLimits, policy::Terms};
 
@@ -77,7 +77,6 @@ impl Early {
             self.activity.keep_decision(decision);
             return false;
         };
-        self.activity.begin_request(Version::HTTP_11);
         self.activity.begin_answering();
         self.answer = Some((answer, 0));
         true

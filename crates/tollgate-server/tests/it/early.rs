@@ -37,6 +37,8 @@ fn plain_requests_are_denied_as_others_are() {
         OnLimit::default(),
         OnLimit { status_code: Some(503), plain: Some(own.clone()), html: Some(own.clone()), ..OnLimit::default() },
         OnLimit { json: Some(Template::new("")), ..OnLimit::default() },
+        // Which has no body, whatever the rule says.
+        OnLimit { status_code: Some(204), ..OnLimit::default() },
         OnLimit { headers: own_headers, json: Some(own), ..OnLimit::default() },
     ] {
         let proxy = with_on_limit(on_limit);
@@ -296,6 +298,18 @@ fn a_slow_reader_gets_its_answer_from_a_server_that_ends() {
         assert!(wire.is_closed());
     }
     proxy.join();
+}
+
+#[test]
+fn whoever_was_denied_holds_no_place_that_another_needs() {
+    let mut setup = Setup::alone().denying();
+    setup.limits.connections = 1;
+    setup.timeouts.idle = 2 * PATIENCE;
+    let proxy = setup.start();
+    let mut wire = proxy.connect_with(DENIED);
+    assert_eq!(wire.answer().status, 429);
+    assert_eq!(proxy.ask(DENIED).status, 429);
+    assert!(wire.is_closed());
 }
 
 #[test]
