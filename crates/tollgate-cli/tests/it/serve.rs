@@ -137,14 +137,18 @@ fn a_signal_ends_it_with_0_and_the_log_has_no_line_for_a_request() {
         let server = Serving::start(&["--limit", "1/minute", "--listen", "127.0.0.1:0", "--log", "json"]);
         server.get("/", "");
         server.get("/", "");
+        // A plain request, which is answered early.
+        let mut stream = connect(server.address);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").expect("it can be asked");
+        assert_eq!(read_answer(&mut BufReader::new(stream)), "HTTP/1.1 429 Too Many Requests");
         let (status, log) = server.end(signal);
         assert_eq!(status.code(), Some(0));
         let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let messages: Vec<&str> = lines.iter().filter_map(|line| line["fields"]["message"].as_str()).collect();
         // What it denied since the last minute is told at the end; nothing tells of a single request.
-        assert!(messages.contains(&"default 2 seen, 1 denied, most 127.0.0.1: 1"), "{log}");
+        assert!(messages.contains(&"default 3 seen, 2 denied, most 127.0.0.1: 2"), "{log}");
         let told = lines.iter().map(|line| &line["fields"]).find(|fields| fields["rule"] == "default");
-        assert!(told.is_some_and(|fields| fields["seen"] == 2 && fields["denied"] == 1), "{log}");
+        assert!(told.is_some_and(|fields| fields["seen"] == 3 && fields["denied"] == 2), "{log}");
         assert!(lines.len() < 8, "{log}");
     }
 }
