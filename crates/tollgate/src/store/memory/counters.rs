@@ -169,7 +169,8 @@ impl Counters {
         let Counter { place, registered } = counter;
         let old = match sought {
             Sought::Settled(_, word) => word,
-            // Who is about to settle it has charged nobody yet.
+            // Who is about to settle it has charged nobody yet. And whoever was given up before his slot was looked at is kept
+            // in his cell by now: the cell must not be asked first.
             Sought::Reserved(..) | Sought::Absent(_) => self.registry.inherited(registered, place.tag, now),
         };
         let (state, told) = self.registry.charged::<T>(old, registered, cost, now);
