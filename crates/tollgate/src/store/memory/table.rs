@@ -9,7 +9,8 @@
 //! again, so let one thread have seen *a* and *b* of them in the key's buckets and brought it to the second, because *a* < *b*,
 //! and another have seen *c* and *d* and brought it to the first, because *c* ≥ *d*. Neither has seen the other's word, so each
 //! has seen that slot while it was empty: *d* ≥ *b*, and *a* ≥ *c*. Then *a* ≥ *c* ≥ *d* ≥ *b* > *a*, which cannot be. In one bucket
-//! they meet in one slot. And whoever sees none that is empty has seen what was brought to any of them.
+//! they meet in one slot. And whoever sees none that is empty has seen what was brought to any of them, unless it was given up
+//! before he looked: then what it owed was kept before that, so he who asks what he owes after he has looked is told.
 //!
 //! *Where others make room*, in a bucket that is full or in the third one, it comes in three steps:
 //!
