@@ -36,6 +36,7 @@ pub(crate) struct Early {
     door: Rc<Door>,
     peer: IpAddr,
     limits: ListenerLimits,
+    /// Everything that came was plain, so that hyper holds nothing.
     goes_on: bool,
     /// An answer on its way, and how much of it is out.
     answer: Option<(Vec<u8>, usize)>,
@@ -149,21 +150,22 @@ fn written(answer: &Answer<'_>, date: &str) -> Option<Vec<u8>> {
     if answer.close || answer.has_own_headers() || !(status.is_client_error() || status.is_server_error()) {
         return None;
     }
-    let mut written = Vec::with_capacity(HEAD_BYTES + answer.body.len());
-    let put = |written: &mut Vec<u8>, texts: &[&str]| {
-        texts.iter().for_each(|text| written.extend_from_slice(text.as_bytes()));
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + answer.body.len());
+    let put = |bytes: &mut Vec<u8>, texts: &[&str]| {
+        texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
     };
-    put(&mut written, &["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]);
+    put(&mut bytes, &["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]);
     answer.tell(|name, value, _| {
-        let start = written.len();
-        put(&mut written, &[name]);
-        written[start..].make_ascii_lowercase();
-        put(&mut written, &[": ", value, "\r\n"]);
+        // In lower case, as hyper writes them.
+        let start = bytes.len();
+        put(&mut bytes, &[name]);
+        bytes[start..].make_ascii_lowercase();
+        put(&mut bytes, &[": ", value, "\r\n"]);
     });
     let mut digits = itoa::Buffer::new();
-    put(&mut written, &["content-length: ", digits.format(answer.body.len()), "\r\ndate: ", date, "\r\n\r\n"]);
-    put(&mut written, &[&answer.body]);
-    Some(written)
+    put(&mut bytes, &["content-length: ", digits.format(answer.body.len()), "\r\ndate: ", date, "\r\n\r\n"]);
+    put(&mut bytes, &[&answer.body]);
+    Some(bytes)
 }
 
 /// Room for the head of an answer about some rules.

@@ -92,7 +92,7 @@ pub(crate) async fn decide<'a>(gate: &Gate, request: &Asked<'_>, names: impl Ite
     decision
 }
 
-/// The one place where every decision passes, for whoever reads of it.
+/// The one place where every decision passes, early ones too: for the report and the log.
 pub(crate) fn note<'a>(gate: &Gate, decision: &Decision, request: &Asked<'_>, names: impl Iterator<Item = &'a str>) {
     gate.front.watch.note(gate.worker, decision, names);
     if decision.verdict() == Verdict::Deny && enabled!(Level::DEBUG) {

@@ -88,24 +88,7 @@ fn plain_requests_are_counted_with_others() {
     check("'query:q'", [("/?q=%61", "Host: a\r\n"), ("/?q=b?c", "Host: a\r\n")], true);
     check("'cookie:c'", [("/", "Host: a\r\nCookie: c=1\r\n"), ("/", "Host: a\r\nCookie: c=2\r\n")], true);
     check("'header:X-Key'", [("/", "Host: a\r\nx-KEY: \t1 \r\n"), ("/", "Host: a\r\nX-Key: 1\r\nX-Key: 2\r\n")], true);
-    check(
-        "'header:X-User'",
-        [
-            (
-                "/",
-                "Host: a
-X-User: a
-",
-            ),
-            (
-                "/",
-                "Host: a
-X-User: b
-",
-            ),
-        ],
-        true,
-    );
+    check("'header:X-User'", [("/", "Host: a\r\nX-User: a\r\n"), ("/", "Host: a\r\nX-User: b\r\n")], true);
     let forwarded = [
         "Host: a\r\nX-Forwarded-For: 1.1.1.1\r\n",
         "Host: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n",
