@@ -1,6 +1,7 @@
 //! A server of which a test says what it answers to which request, and that remembers what it was asked and when.
 
 use std::{
+    collections::HashMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -44,6 +45,8 @@ pub(crate) struct Answering {
     pub(crate) address: SocketAddr,
     pub(crate) clock: Clock,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// When the answer to which request was written.
+    answered: Arc<Mutex<HashMap<usize, Timestamp>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -52,7 +55,13 @@ impl Answering {
     pub(crate) fn start(reply: impl Fn(usize) -> Reply + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let server = Self { address, clock: Clock::system(), asked: Arc::default(), connections: Arc::default() };
+        let server = Self {
+            address,
+            clock: Clock::system(),
+            asked: Arc::default(),
+            answered: Arc::default(),
+            connections: Arc::default(),
+        };
         let accepting = server.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -73,6 +82,11 @@ impl Answering {
         self.asked.lock().expect("no thread panicked").clone()
     }
 
+    /// When the n-th of them had its answer, or could have read it.
+    pub(crate) fn answered(&self, n: usize) -> Timestamp {
+        self.answered.lock().expect("no thread panicked")[&n]
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -85,8 +99,13 @@ impl Answering {
                 asked.push(Asked { at: self.clock.now(), text });
                 asked.len() - 1
             };
-            let (Reply::Keep(answer) | Reply::Close(answer)) = &reply(number);
-            if stream.write_all(answer.as_bytes()).is_err() || matches!(reply(number), Reply::Close(_)) {
+            let reply = reply(number);
+            let (Reply::Keep(answer) | Reply::Close(answer)) = &reply;
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+            self.answered.lock().expect("no thread panicked").insert(number, self.clock.now());
+            if matches!(reply, Reply::Close(_)) {
                 return;
             }
         }
