@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
 
-use crate::rig::{PATIENCE, Setup, Upstream, Wire, ok};
+use crate::rig::{PATIENCE, Setup, Upstream, Wire, in_time, ok};
 
 #[test]
 fn at_the_bound_the_oldest_idle_connection_makes_room() {
@@ -15,7 +15,8 @@ fn at_the_bound_the_oldest_idle_connection_makes_room() {
         wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(wire.answer().status, 200);
     }
-    assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    let (_newcomer, answer) = proxy.ask_for_a_place("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer.status, 200);
     assert!(wires[0].is_closed());
     wires[2].write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(wires[2].answer().status, 200);
@@ -31,8 +32,8 @@ fn unfinished_heads_hold_no_place_that_another_needs() {
     let mut unfinished: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
     for wire in &unfinished {
         wire.write("G");
+        wire.until_read();
     }
-    thread::sleep(Duration::from_millis(200)); // until these are read
     let mut others: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
     for wire in &mut others {
         wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -60,17 +61,20 @@ fn whoever_keeps_us_waiting_holds_no_place_that_another_needs() {
     let mut waiting: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
     for wire in &waiting[..2] {
         wire.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nab");
+        wire.until_read();
     }
     for wire in &waiting[2..] {
         wire.write("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.until_read();
     }
-    thread::sleep(Duration::from_millis(500)); // until the uploads are read and the answers fill the sockets
-    let mut others: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
-    for wire in &mut others {
-        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(wire.answer().status, 200);
-    }
+    // There is a place for each when the answers have filled the sockets.
+    let others = [(); 4].map(|()| {
+        let (wire, answer) = proxy.ask_for_a_place("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(answer.status, 200);
+        wire
+    });
     waiting.clear();
+    drop(others);
 }
 
 #[test]
@@ -78,9 +82,9 @@ fn a_graceful_end_lets_a_head_that_has_begun_be_finished() {
     let proxy = Setup::alone().start();
     let mut wire = proxy.connect();
     wire.write("GET / HTTP/1.1\r\n");
-    thread::sleep(Duration::from_millis(200)); // until it is read
+    wire.until_read();
     proxy.stopper.finish();
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50)); // until it is most likely asked to leave
     wire.write("Host: a\r\n\r\n");
     let answer = wire.answer();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
@@ -151,22 +155,29 @@ fn a_graceful_end_finishes_what_is_in_flight() {
 #[test]
 fn whoever_is_in_the_queue_when_the_end_comes_is_answered() {
     use tollgate::{clock::Clock, config::Listener, limiter::Limiter, policy::Policy, store::memory::MemoryStore};
-    let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
-    let server = tollgate_server::Server::bind(vec![Listener::new(([127, 0, 0, 1], 0).into())], limiter).unwrap();
-    let connect = || Wire::new(TcpStream::connect(server.addresses()[0]).unwrap());
-    let (mut said, mut silent): (Vec<_>, Vec<_>) = (0..20).map(|_| (connect(), connect())).unzip();
-    let (first, second) = said.split_at_mut(10);
-    let ask = |wire: &mut Wire| wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    first.iter_mut().for_each(ask);
-    server.stopper().finish();
-    let thread = thread::spawn(move || server.run());
-    second.iter_mut().for_each(ask);
-    for wire in &mut said {
-        assert_eq!(wire.answer().status, 200);
-        assert!(wire.is_closed());
-    }
-    assert!(silent.iter_mut().all(Wire::is_closed));
-    thread.join().unwrap().unwrap();
+    // Whoever has not said anything yet is given a second.
+    assert!(in_time(|_| {
+        let limiter = Limiter::new(Policy::default(), MemoryStore::new(10, Clock::system()));
+        let server = tollgate_server::Server::bind(vec![Listener::new(([127, 0, 0, 1], 0).into())], limiter).unwrap();
+        let connect = || Wire::new(TcpStream::connect(server.addresses()[0]).unwrap());
+        let (mut said, mut silent): (Vec<_>, Vec<_>) = (0..20).map(|_| (connect(), connect())).unzip();
+        let (first, second) = said.split_at_mut(10);
+        let ask = |wire: &mut Wire| wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        first.iter_mut().for_each(ask);
+        server.stopper().finish();
+        let thread = thread::spawn(move || server.run());
+        second.iter_mut().for_each(ask);
+        for wire in first {
+            assert_eq!(wire.answer().status, 200);
+            assert!(wire.is_closed());
+        }
+        let is_answered =
+            |wire: &mut Wire| wire.try_answer().is_some_and(|answer| answer.status == 200 && wire.is_closed());
+        let are_answered = second.iter_mut().all(is_answered);
+        assert!(silent.iter_mut().all(Wire::is_closed));
+        thread.join().unwrap().unwrap();
+        are_answered
+    }));
 }
 
 #[test]
@@ -186,17 +197,20 @@ fn an_abort_ends_at_once() {
 
 #[test]
 fn an_idle_connection_is_closed_in_time() {
-    let mut setup = Setup::alone();
-    setup.timeouts.idle = Duration::from_millis(200);
-    let proxy = setup.start();
-    let mut wire = proxy.connect();
-    // The timer of the first request rings while the connection is in use.
-    for _ in 0..3 {
-        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(wire.answer().status, 200);
-        thread::sleep(Duration::from_millis(120));
-    }
-    assert!(wire.is_closed());
+    assert!(in_time(|times| {
+        let mut setup = Setup::alone();
+        setup.timeouts.idle = times * Duration::from_millis(200);
+        let proxy = setup.start();
+        let mut wire = proxy.connect();
+        // The timer of the first request rings while the connection is in use.
+        let is_answered = |_| {
+            wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let answer = wire.try_answer();
+            thread::sleep(times * Duration::from_millis(120));
+            answer.is_some_and(|answer| answer.status == 200)
+        };
+        (0..3).all(is_answered) && wire.is_closed()
+    }));
 }
 
 #[test]

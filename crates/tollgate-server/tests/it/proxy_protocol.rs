@@ -141,11 +141,12 @@ fn unfinished_headers_hold_no_place_that_another_needs() {
     let mut setup = Setup::tcp(echoing().address).proxied();
     setup.limits.connections = 3;
     let proxy = setup.start();
-    let mut unfinished: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
-    for wire in &unfinished {
-        wire.write("PROXY ");
-    }
-    thread::sleep(Duration::from_millis(200)); // until these are read
+    let unfinished = |_| {
+        let wire = proxy.connect_with("PROXY ");
+        wire.until_read();
+        wire
+    };
+    let mut unfinished: Vec<_> = (0..3).map(unfinished).collect();
     for _ in 0..3 {
         assert_eq!(heard(&proxy, b"PROXY UNKNOWN\r\nEHLO"), b"EHLO");
     }
@@ -157,7 +158,7 @@ fn an_end_of_the_server_does_not_wait_for_headers() {
     let proxy = Setup::tcp(echoing().address).proxied().start();
     let mut wire = proxy.connect();
     wire.write("PROXY ");
-    thread::sleep(Duration::from_millis(200)); // until it is read
+    wire.until_read();
     proxy.stopper.finish();
     assert!(wire.is_closed());
     proxy.join();
@@ -173,7 +174,7 @@ fn before_http_it_names_the_peer() {
     };
     let ask_later = |source: &str| {
         let mut wire = proxy.connect_with(&format!("PROXY TCP4 {source} 198.51.100.2 40000 80\r\n"));
-        thread::sleep(Duration::from_millis(20)); // until it is read
+        wire.until_read();
         wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         wire.answer()
     };

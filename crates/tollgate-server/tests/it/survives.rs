@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::rig::{Setup, Upstream};
+use crate::rig::{Setup, Upstream, in_time};
 
 #[test]
 fn mangled_requests() {
@@ -29,7 +29,11 @@ fn mangled_requests() {
         let _ = wire.rest();
         assert_eq!(panics.load(Ordering::SeqCst), 0, "{:?}", String::from_utf8_lossy(&bytes));
     }
-    assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    // Whoever is held up before he has asked is not waited for.
+    assert!(in_time(|_| {
+        let answer = proxy.connect_with("GET / HTTP/1.1\r\nHost: a\r\n\r\n").try_answer();
+        answer.is_some_and(|answer| answer.status == 200)
+    }));
 }
 
 /// A request behind an empty line is read as if there were none, but never decided early.
@@ -52,7 +56,8 @@ fn mangled_requests_are_answered_alike_early_and_late() {
     for n in 0..ROUNDS {
         let bytes = chance.mangle(PLAIN[n % PLAIN.len()].as_bytes());
         let late = [b"\r\n", &bytes[..]].concat();
-        assert_eq!(answers(&bytes), answers(&late), "{:?}", String::from_utf8_lossy(&bytes));
+        // On a busy machine the time for a head, or for a whole request, can be over in the midst of it.
+        assert!(in_time(|_| answers(&bytes) == answers(&late)), "{:?}", String::from_utf8_lossy(&bytes));
     }
 }
 

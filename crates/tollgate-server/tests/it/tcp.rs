@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use testbed::Port;
 use tollgate::clock::{ManualClock, Timestamp};
 
-use crate::rig::{Proxy, Setup, Upstream, Wire};
+use crate::rig::{Proxy, Setup, Upstream, Wire, in_time};
 
 /// A server that speaks first, as SMTP does, and then says back what it hears.
 fn greeting() -> Upstream {
@@ -283,8 +284,8 @@ fn an_upstream_that_hangs_up_ends_a_stream_towards_it() {
 
 #[test]
 fn an_upstream_that_is_not_there_ends_the_connection() {
-    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
-    let proxy = Setup::tcp(gone).start();
+    let nobodys = Port::take();
+    let proxy = Setup::tcp(nobodys.addr()).start();
     for _ in 0..3 {
         assert!(proxy.connect().is_closed());
     }
@@ -294,31 +295,42 @@ fn an_upstream_that_is_not_there_ends_the_connection() {
 #[test]
 fn a_connection_on_which_nothing_moves_is_closed_and_any_other_is_not() {
     let upstream = greeting();
-    let mut setup = Setup::tcp(upstream.address);
-    setup.timeouts.idle = Duration::from_millis(500);
-    let proxy = setup.start();
-    let (mut silent, mut talking) = (proxy.connect(), proxy.connect());
-    assert!(passes(&mut silent) && passes(&mut talking));
-    for _ in 0..10 {
-        thread::sleep(Duration::from_millis(100));
-        talking.write("still here\r\n");
-        assert_eq!(talking.line().as_deref(), Some("still here\r\n"));
-    }
-    assert!(silent.is_closed());
+    // Whoever talks is not to be held up for as long as makes him silent.
+    assert!(in_time(|times| {
+        let mut setup = Setup::tcp(upstream.address);
+        setup.timeouts.idle = times * Duration::from_millis(500);
+        let proxy = setup.start();
+        let (mut silent, mut talking) = (proxy.connect(), proxy.connect());
+        let are_connected = passes(&mut silent) && passes(&mut talking);
+        let is_heard = |_| {
+            thread::sleep(times * Duration::from_millis(100));
+            talking.write("still here\r\n");
+            talking.line().as_deref() == Some("still here\r\n")
+        };
+        are_connected && (0..10).all(is_heard) && silent.is_closed()
+    }));
 }
 
 #[test]
 fn at_the_bound_the_longest_silent_connection_makes_room_and_no_busy_one_does() {
-    let mut setup = Setup::tcp(greeting().address);
-    setup.limits.connections = 3;
-    let proxy = setup.start();
-    let connected = |_| {
+    let upstream = greeting();
+    let connected = |proxy: &Proxy| {
         let mut wire = proxy.connect();
         assert!(passes(&mut wire));
         wire
     };
-    let mut wires: Vec<_> = (0..3).map(connected).collect();
-    assert!(proxy.connect().is_closed());
+    let mut proxy_and_wires = None;
+    // Whoever has just come is busy, for less than a second.
+    assert!(in_time(|_| {
+        let mut setup = Setup::tcp(upstream.address);
+        setup.limits.connections = 3;
+        let proxy = setup.start();
+        let wires: Vec<_> = (0..3).map(|_| connected(&proxy)).collect();
+        let has_no_place = !passes(&mut proxy.connect());
+        proxy_and_wires = Some((proxy, wires));
+        has_no_place
+    }));
+    let (proxy, mut wires) = proxy_and_wires.unwrap();
     thread::sleep(Duration::from_millis(1_200)); // until those that are silent are idle
     wires[0].write("still here\r\n");
     assert_eq!(wires[0].line().as_deref(), Some("still here\r\n"));
