@@ -58,17 +58,25 @@ pub(crate) async fn accept(
     mut stage: watch::Receiver<Stage>,
     alive: mpsc::Sender<()>,
 ) {
+    let ending = stage.clone();
     let mut stopping = pin!(async {
         wait_for(&mut stage, Stage::Finishing).await;
         // Who is in the queue has come in time, and would be reset with it.
         sleep(QUEUE_IS_EMPTIED_WITHIN).await;
     });
     let mut complaints = Seldom::every(COMPLAINED_EVERY);
+    let mut left = BACKLOG;
     loop {
         let accepted = tokio::select! {
+            // A worker that was held up finds the time over and the queue full.
+            biased;
+            accepted = socket.accept(), if left > 0 => accepted,
             () = &mut stopping => return,
-            accepted = socket.accept() => accepted,
         };
+        // Others may come for ever.
+        if *ending.borrow() >= Stage::Finishing {
+            left -= 1;
+        }
         match accepted {
             Ok((stream, peer)) => {
                 let (gate, alive) = (door.gate(), alive.clone());
