@@ -13,7 +13,7 @@ const MASTERS: usize = 3;
 const NODE_TIMEOUT_MS: &str = "1000";
 
 /// Nodes find together in some 3 s, half of which they wait out of caution, and fail over within about as long.
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Three masters with a replica each.
 ///

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A server that is silent for this long is not going to answer. More than any failover takes.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,6 +114,16 @@ impl Connection {
     ///
     /// When the connection ends before the answer.
     pub fn command(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Reply> {
+        self.send(words)?;
+        self.reply()
+    }
+
+    /// Sends a command whose answer nobody waits for: the server does it before what it is sent later.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub fn send(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut request = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             let word = word.as_ref();
@@ -121,11 +131,15 @@ impl Connection {
             request.extend_from_slice(word);
             request.extend_from_slice(b"\r\n");
         }
-        self.stream.get_mut().write_all(&request)?;
-        self.reply()
+        self.stream.get_mut().write_all(&request)
     }
 
-    fn reply(&mut self) -> io::Result<Reply> {
+    /// Reads the answer to a command that was sent.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends before the answer.
+    pub fn reply(&mut self) -> io::Result<Reply> {
         let line = self.line()?;
         let (kind, rest) = line.split_at_checked(1).ok_or_else(|| not_resp(&line))?;
         let number = || rest.parse::<i64>().map_err(|_| not_resp(&line));

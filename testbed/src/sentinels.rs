@@ -19,7 +19,7 @@ const QUORUM: &str = "2";
 const HASTE: [&str; 8] = ["INFO-PERIOD", "200", "PUBLISH-PERIOD", "200", "ASK-PERIOD", "100", "TILT-PERIOD", "1000"];
 
 /// They find each other within a second and fail over within some three.
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A master, a replica, and three sentinels that watch them.
 ///

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A server is ready within some 20 ms; on a machine that is busy with everything else, it may take a while.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often we try another port, should a stranger take ours between our look and the start.
 const START_ATTEMPTS: u32 = 5;
 

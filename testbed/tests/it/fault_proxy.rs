@@ -14,7 +14,7 @@ const PONG: &[u8] = b"+PONG\r\n";
 /// For what does not come.
 const SILENCE: Duration = Duration::from_millis(200);
 /// For what comes, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn set_up() -> (Server, FaultProxy) {
     let server = Server::redis();
