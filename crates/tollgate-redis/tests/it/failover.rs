@@ -26,9 +26,11 @@ use tollgate::{
     quota::Algorithm,
     store::{Answerer, LOCAL_COUNTERS, Stores, memory::MemoryStore},
 };
-use tollgate_redis::RedisStore;
+use tollgate_redis::{RedisError, RedisStore};
 
-use crate::rig::{BACK_WITHIN, HOT, REST, Subject, back, cluster_url, hammer, settings, store, subject};
+use crate::rig::{
+    HOT, HeldUp, Lost, REST, Subject, back, cluster_url, hammer, in_one_of_three, settings, store, subject,
+};
 
 const PROCESSES: u64 = 4;
 /// Of each window, which are those of the calendar, so that all processes have the same.
@@ -39,7 +41,9 @@ const BOUND: u64 = AMOUNT * (1 + PROCESSES + 1);
 /// Where a process is told where the store is.
 const STORE: &str = "TOLLGATE_TEST_STORE";
 /// A failover is over within so long: a second or so until the others agree, as long until one of them is chosen, and a busy machine.
-const OVER_WITHIN: Duration = Duration::from_secs(15);
+const OVER_WITHIN: Duration = Duration::from_secs(30);
+/// By then all processes have found the way.
+const FOUND_WITHIN: Duration = Duration::from_secs(2);
 
 fn hammered(on_store_error: OnStoreError) -> Subject {
     let subject = subject(on_store_error.name(), "100/500ms", Algorithm::CalendarWindow);
@@ -191,8 +195,21 @@ impl Drop for Processes {
     }
 }
 
-/// Processes ask, something happens, and they go on for a while after it is over.
-fn check_failover(what: &str, url: &str, happens: impl FnOnce(), settled: impl FnOnce()) {
+/// In one of three, for what is late is so by the clock: a process that a busy machine keeps from its answers decides by itself where nothing
+/// is amiss. Whatever is late, nothing is admitted that is not by the bound.
+fn check_failover(mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut lost = Lost::default();
+    while lost.is_another_left() {
+        let held_up = HeldUp::watch();
+        match attempt() {
+            Ok(()) => return,
+            Err(why) => lost.add(why, held_up),
+        }
+    }
+}
+
+/// Processes ask, something happens, and they go on for a while after it is over. Fails if some of them were late.
+fn fail_over(what: &str, url: &str, happens: impl FnOnce(), settled: impl FnOnce()) -> Result<(), String> {
     let clock = Clock::system();
     let processes = Processes::start(url);
     thread::sleep(2 * WINDOW);
@@ -201,7 +218,7 @@ fn check_failover(what: &str, url: &str, happens: impl FnOnce(), settled: impl F
     settled();
     let settled_after = clock.now().since(failed_at);
     // Until all have found the way, and for three windows after that.
-    thread::sleep(BACK_WITHIN + 3 * WINDOW);
+    thread::sleep(FOUND_WITHIN + 3 * WINDOW);
     let counted = processes.end();
 
     // Until it is settled, a master that came back can go on counting for who is connected to it.
@@ -221,22 +238,29 @@ fn check_failover(what: &str, url: &str, happens: impl FnOnce(), settled: impl F
     assert_eq!(counted.refused, 0, "{what}: clients were told of it");
     assert!(counted.without > 0, "{what}: nothing has happened");
     assert!(most <= BOUND, "{what}: {most} in one window, the bound is {BOUND}");
-    // Outside of the failure the store gives no more than the amount. A process whose first question takes too long, or that a busy machine
-    // keeps from its answer, decides by itself even there, as is said: once each, no more.
+    // Outside of the failure the store gives no more than the amount. A process whose first question takes too long decides by itself even
+    // there, as is said: once each, no more.
     let is_amiss = |number: &u64| (window(failed_at)..=first_back).contains(number);
     for (number, admitted) in over.into_iter().filter(|(number, _)| !is_amiss(number)) {
         let shared = admitted - counted.by_themselves[number];
-        assert!(
-            shared <= AMOUNT,
-            "{what}: {shared} of {admitted} by the store where nothing was amiss, in window {number}"
-        );
+        // Unless its servers have not heard of each other for so long that they change places once more.
+        if shared > AMOUNT {
+            return Err(format!("{what}: {shared} of {admitted} by the store where nothing was amiss, in {number}"));
+        }
     }
     let alone: u64 =
         counted.by_themselves.iter().filter(|(number, _)| !is_amiss(number)).map(|(_, admitted)| admitted).sum();
-    assert!(alone <= PROCESSES, "{what}: {alone} were admitted without the shared store where nothing was amiss");
-    assert!(back_after < settled_after + BACK_WITHIN && back_after < OVER_WITHIN, "{what}: back after {back_after:?}");
+    if alone > PROCESSES {
+        return Err(format!("{what}: {alone} were admitted without the shared store where nothing was amiss"));
+    }
+    if back_after >= settled_after + FOUND_WITHIN || back_after >= OVER_WITHIN {
+        return Err(format!("{what}: back after {back_after:?}"));
+    }
     let after = counted.windows.range(first_back + 1..).filter(|(_, admitted)| **admitted == AMOUNT).count();
-    assert!(after >= 2, "{what}: they share nothing afterwards: {:?}", counted.windows);
+    if after < 2 {
+        return Err(format!("{what}: they share nothing afterwards: {:?}", counted.windows));
+    }
+    Ok(())
 }
 
 fn sentinel_url(set: &Sentinels) -> String {
@@ -247,18 +271,22 @@ fn sentinel_url(set: &Sentinels) -> String {
 #[test]
 fn valkeys_sentinels_name_another_master_when_it_is_killed() {
     let Some(options) = valkey() else { return };
-    let set = Sentinels::start(options);
-    let url = sentinel_url(&set).replacen("redis", "valkey", 1);
-    check_failover("Valkey's Sentinel, killed", &url, || _ = set.kill_master(), || set.await_settled());
+    check_failover(|| {
+        let set = Sentinels::start(options.clone());
+        let url = sentinel_url(&set).replacen("redis", "valkey", 1);
+        fail_over("Valkey's Sentinel, killed", &url, || _ = set.kill_master(), || set.await_settled())
+    });
 }
 
 #[test]
 fn a_replica_takes_over_in_a_cluster_of_valkey_when_a_master_is_killed() {
     let Some(options) = valkey() else { return };
-    let cluster = Cluster::start(options);
-    let url = cluster_url(&cluster).replacen("redis", "valkey", 1);
-    let kill = || _ = cluster.kill_master_of(HOT);
-    check_failover("Cluster of Valkey, killed", &url, kill, || cluster.await_settled());
+    check_failover(|| {
+        let cluster = Cluster::start(options.clone());
+        let url = cluster_url(&cluster).replacen("redis", "valkey", 1);
+        let kill = || _ = cluster.kill_master_of(HOT);
+        fail_over("Cluster of Valkey, killed", &url, kill, || cluster.await_settled())
+    });
 }
 
 /// Where there is one; else that is said.
@@ -272,42 +300,52 @@ fn valkey() -> Option<Options> {
 
 #[test]
 fn sentinels_name_another_master_when_it_is_killed() {
-    let set = Sentinels::redis();
-    check_failover("Sentinel, killed", &sentinel_url(&set), || _ = set.kill_master(), || set.await_settled());
+    check_failover(|| {
+        let set = Sentinels::redis();
+        fail_over("Sentinel, killed", &sentinel_url(&set), || _ = set.kill_master(), || set.await_settled())
+    });
 }
 
 #[test]
 fn sentinels_name_another_master_when_it_stands_still() {
-    let set = Sentinels::redis();
-    let master = set.master();
-    let other = || {
-        testbed::wait_for("another master", OVER_WITHIN, || (set.master().addr() != master.addr()).then_some(()));
-        // It comes back, and believes for a moment to be the master still.
-        master.resume();
-        set.await_settled();
-    };
-    check_failover("Sentinel, stood still", &sentinel_url(&set), || master.pause(), other);
+    check_failover(|| {
+        let set = Sentinels::redis();
+        let master = set.master();
+        let other = || {
+            testbed::wait_for("another master", 2 * OVER_WITHIN, || {
+                (set.master().addr() != master.addr()).then_some(())
+            });
+            // It comes back, and believes for a moment to be the master still.
+            master.resume();
+            set.await_settled();
+        };
+        fail_over("Sentinel, stood still", &sentinel_url(&set), || master.pause(), other)
+    });
 }
 
 #[test]
 fn a_replica_takes_over_in_a_cluster_when_a_master_is_killed() {
-    let cluster = Cluster::redis();
-    let kill = || _ = cluster.kill_master_of(HOT);
-    check_failover("Cluster, killed", &cluster_url(&cluster), kill, || cluster.await_settled());
+    check_failover(|| {
+        let cluster = Cluster::redis();
+        let kill = || _ = cluster.kill_master_of(HOT);
+        fail_over("Cluster, killed", &cluster_url(&cluster), kill, || cluster.await_settled())
+    });
 }
 
 #[test]
 fn a_replica_takes_over_in_a_cluster_when_a_master_stands_still() {
-    let cluster = Cluster::redis();
-    let master = cluster.master_of(HOT);
-    let other = || {
-        testbed::wait_for("another master", OVER_WITHIN, || {
-            (cluster.nodes().iter().any(testbed::Server::runs) && cluster_master(&cluster, master)).then_some(())
-        });
-        master.resume();
-        cluster.await_settled();
-    };
-    check_failover("Cluster, stood still", &cluster_url(&cluster), || master.pause(), other);
+    check_failover(|| {
+        let cluster = Cluster::redis();
+        let master = cluster.master_of(HOT);
+        let other = || {
+            testbed::wait_for("another master", 2 * OVER_WITHIN, || {
+                (cluster.nodes().iter().any(testbed::Server::runs) && cluster_master(&cluster, master)).then_some(())
+            });
+            master.resume();
+            cluster.await_settled();
+        };
+        fail_over("Cluster, stood still", &cluster_url(&cluster), || master.pause(), other)
+    });
 }
 
 /// Whether somebody else than this one has the hot key, as those see it who run.
@@ -317,11 +355,18 @@ fn cluster_master(cluster: &Cluster, than: &testbed::Server) -> bool {
 
 #[tokio::test]
 async fn a_failover_loses_at_most_what_the_master_had_not_handed_on() {
+    in_one_of_three(loses_at_most_what_the_master_had_not_handed_on).await;
+}
+
+/// Fails if the replica was further behind than one is on a machine that runs it.
+async fn loses_at_most_what_the_master_had_not_handed_on() -> Result<(), String> {
     const QUOTA: u64 = 1_000_000;
     let set = Sentinels::redis();
     let (store, subject) = (store(sentinel_url(&set)), subject("r", &format!("{QUOTA}/day"), Algorithm::FixedWindow));
     let mut run = hammer(&subject, &store, 32, Duration::from_millis(700)).await;
-    assert!(run.errors.is_empty(), "{:?}", run.errors[0]);
+    // On a busy machine, some are not answered in time.
+    let other = run.errors.iter().find(|error| !matches!(error, RedisError::TimedOut));
+    assert!(other.is_none(), "{other:?}");
     let just_before = hammer(&subject, &store, 32, JUST_BEFORE).await.admitted;
     set.kill_master();
     set.await_settled();
@@ -333,7 +378,7 @@ async fn a_failover_loses_at_most_what_the_master_had_not_handed_on() {
         "Sentinel: {lost} of {} admissions were lost, {just_before} were made in the last {JUST_BEFORE:?}",
         run.admitted
     );
-    assert!(lost <= i128::from(just_before), "{lost} of {just_before}");
+    if lost <= i128::from(just_before) { Ok(()) } else { Err(format!("{lost} of {just_before}")) }
 }
 
 /// A replica is at most so far behind on a machine with anything to do.

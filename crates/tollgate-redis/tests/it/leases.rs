@@ -1,21 +1,39 @@
 //! Shares of a quota that instances take in one trip and spend by themselves. However they are spent, lost, given back or outlived: no window
 //! ever admits more than its amount.
 
-use std::time::Duration;
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use testbed::{Fault, FaultProxy, Server};
 use tollgate::{
     algorithm::Verdict,
-    clock::Clock,
+    clock::{Clock, ManualClock, Timestamp},
     quota::Algorithm,
     store::{GiveBack, Store, passes},
 };
 use tollgate_redis::{RedisError, RedisStore};
 
-use crate::rig::{BACK_WITHIN, Dice, PATIENCE, Subject, at, calls, only, patient, store, subject};
+use crate::rig::{Attended, BACK_WITHIN, Dice, PATIENCE, Subject, at, calls, only, patient, settings, store, subject};
 
 fn instances(server: &Server, count: usize) -> Vec<RedisStore> {
     (0..count).map(|_| patient(at(server))).collect()
+}
+
+/// Two that have the same time, which is turned by hand, so that a window is over when the test says so.
+fn two_by_hand(server: &Server) -> ([RedisStore; 2], ManualClock) {
+    let clock = ManualClock::new(Timestamp::from_micros(1_800_014_400_000_000));
+    let by_hand = || {
+        let settings = settings(format!("{}?denials=ask", at(server))).timeout(PATIENCE);
+        RedisStore::connect(settings.clock(clock.clone().into()))
+    };
+    ([by_hand(), by_hand()], clock)
 }
 
 #[tokio::test]
@@ -35,12 +53,14 @@ async fn instances_share_a_window_to_its_last_unit_in_few_trips() {
         let rest: u64 = futures_util::future::join_all(stores.iter().map(ask)).await.iter().sum();
         assert_eq!(admitted + rest, AMOUNT, "{algorithm}");
         for store in &stores {
-            let charges = [leased.charge(1)];
+            let (charges, clock) = ([leased.charge(1)], Clock::system());
+            let asked_at = clock.now();
             let denied = store.take(&charges).await.expect("it answers");
             let (outcome, looked) = (*only(&denied), *only(&store.look(&charges).await.expect("it answers")));
             assert_eq!(outcome.verdict, Verdict::Deny);
             let (told, known) = (outcome.retry_after.expect("the window ends"), looked.status.reset_after);
-            assert!(told >= known && told - known < Duration::from_secs(1), "{told:?} of {known:?}");
+            let meanwhile = clock.now().since(asked_at);
+            assert!(told >= known && told - known < Duration::from_secs(1) + meanwhile, "{told:?} of {known:?}");
         }
     }
 }
@@ -54,11 +74,14 @@ async fn short_windows_never_admit_more_than_their_amount() {
     let leased = subject("r", &format!("{AMOUNT}/100ms"), Algorithm::CalendarWindow).leased(10);
     let stores = instances(&server, 4);
     let window_now = || clock.now().as_micros() / WINDOW;
-    let end = window_now() + 30;
+    let (end, at_most) = (window_now() + 30, window_now() + 600);
+    // How many windows are more than half full, which takes longer where the machine does something else.
+    let windows = RefCell::new(BTreeMap::<u64, usize>::new());
+    let full = || windows.borrow().values().filter(|admitted| **admitted > AMOUNT / 2).count();
     // In every other window all leases are taken and hardly spent, and in the next one everybody takes what he can.
     let ask = async |store: &RedisStore| {
-        let (mut admitted, mut asked_in) = (Vec::new(), 0);
-        while window_now() < end {
+        let mut asked_in = 0;
+        while window_now() < end || full() <= 5 && window_now() < at_most {
             let window = window_now();
             if window.is_multiple_of(2) && asked_in == window {
                 tokio::time::sleep(Duration::from_micros(200)).await;
@@ -68,30 +91,28 @@ async fn short_windows_never_admit_more_than_their_amount() {
             let taken = leased.take(store).await.expect("it answers");
             // Whoever is answered in the next one is of either.
             if only(&taken).verdict == Verdict::Allow && window_now() == window {
-                admitted.push(window);
+                *windows.borrow_mut().entry(window).or_default() += 1;
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        admitted
     };
-    let admitted = futures_util::future::join_all(stores.iter().map(ask)).await.concat();
-    let mut windows = std::collections::BTreeMap::<u64, usize>::new();
-    admitted.iter().for_each(|window| *windows.entry(*window).or_default() += 1);
-    println!("{} windows, {} admitted, at most {:?} in one", windows.len(), admitted.len(), windows.values().max());
+    futures_util::future::join_all(stores.iter().map(ask)).await;
+    assert!(full() > 5, "it was not asked often enough: {windows:?}");
+    let windows = windows.into_inner();
+    let admitted: usize = windows.values().sum();
+    println!("{} windows, {admitted} admitted, at most {:?} in one", windows.len(), windows.values().max());
     assert!(windows.values().all(|admitted| *admitted <= AMOUNT), "{windows:?}");
-    let full = windows.values().filter(|admitted| **admitted > AMOUNT / 2).count();
-    assert!(full > 5, "it was not asked often enough: {windows:?}");
 }
 
 #[tokio::test]
 async fn what_is_not_spent_lapses_with_its_window() {
     let server = Server::redis();
     let leased = subject("r", "10/200ms", Algorithm::FixedWindow).leased(6);
-    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    let ([one, other], clock) = two_by_hand(&server);
     for _ in 0..4 {
-        assert_eq!(leased.admitted(one, 1).await, 1);
-        assert_eq!(leased.admitted(other, 10).await, 4, "six are the first one's, and only in this window");
-        tokio::time::sleep(Duration::from_millis(205)).await;
+        assert_eq!(leased.admitted(&one, 1).await, 1);
+        assert_eq!(leased.admitted(&other, 10).await, 4, "six are the first one's, and only in this window");
+        clock.advance(Duration::from_millis(205));
     }
 }
 
@@ -108,17 +129,15 @@ async fn a_crash_loses_the_lease_and_no_more() {
 #[tokio::test]
 async fn a_trip_that_nobody_waits_for_any_more_is_not_in_vain() {
     let server = Server::redis();
-    let proxy = FaultProxy::to(server.addr());
     let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(60);
-    let store = store(format!("redis://{}", proxy.addr()));
+    let store = patient(at(&server));
     assert_eq!(leased.of("somebody else").admitted(&store, 1).await, 1);
-    proxy.set(Fault::Delay(Duration::from_millis(80)));
+    server.pause();
     for _ in 0..5 {
         let gave_up = tokio::time::timeout(Duration::from_millis(10), leased.take(&store)).await;
         assert!(gave_up.is_err(), "it takes longer");
     }
-    proxy.set(Fault::Pass);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.resume();
     assert_eq!(leased.admitted(&store, 200).await, 100);
 }
 
@@ -126,25 +145,25 @@ async fn a_trip_that_nobody_waits_for_any_more_is_not_in_vain() {
 async fn given_back_into_the_lease_and_after_it() {
     let server = Server::redis();
     let leased = subject("r", "10/hour", Algorithm::FixedWindow).leased(4);
-    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    let ([one, other], clock) = two_by_hand(&server);
     let charges = [leased.charge(1)];
     let taken = one.take(&charges).await.expect("it answers");
     let before = calls(&server);
     one.give_back(&[GiveBack::new(charges[0], taken.at)]).await.expect("it answers");
     assert_eq!(calls(&server), before, "it is this instance's own");
-    assert_eq!(leased.admitted(one, 4).await, 4);
+    assert_eq!(leased.admitted(&one, 4).await, 4);
     assert_eq!(calls(&server), before);
     // To one who holds no lease it can only be given back in the server.
     other.give_back(&[GiveBack::new(charges[0], taken.at)]).await.expect("it answers");
-    assert_eq!(leased.admitted(other, 20).await, 7);
+    assert_eq!(leased.admitted(&other, 20).await, 7);
     // It is void after its window.
     let short = subject("short", "3/100ms", Algorithm::FixedWindow).leased(3);
     let taken = one.take(&[short.charge(3)]).await.expect("it answers");
     assert_eq!(only(&taken).verdict, Verdict::Allow);
-    tokio::time::sleep(Duration::from_millis(101)).await;
-    assert_eq!(short.admitted(one, 1).await, 1);
+    clock.advance(Duration::from_millis(101));
+    assert_eq!(short.admitted(&one, 1).await, 1);
     one.give_back(&[GiveBack::new(short.charge(3), taken.at)]).await.expect("it answers");
-    assert!(short.admitted(one, 5).await <= 2);
+    assert_eq!(short.admitted(&one, 5).await, 2);
 }
 
 #[tokio::test]
@@ -161,13 +180,13 @@ async fn whoever_is_cleared_begins_anew_with_nothing_held() {
 async fn a_rule_with_two_quotas_keeps_both() {
     let server = Server::redis();
     let leased = subject("r", "5/200ms; 12/hour", Algorithm::FixedWindow).leased(4);
-    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
+    let ([one, other], clock) = two_by_hand(&server);
     let mut admitted = 0;
     for _ in 0..8 {
-        let (a, b) = (leased.admitted(one, 6).await, leased.admitted(other, 6).await);
+        let (a, b) = (leased.admitted(&one, 6).await, leased.admitted(&other, 6).await);
         assert!(a + b <= 5, "{a} and {b} of 5 in one window");
         admitted += a + b;
-        tokio::time::sleep(Duration::from_millis(205)).await;
+        clock.advance(Duration::from_millis(205));
     }
     assert_eq!(admitted, 12);
 }
@@ -176,11 +195,11 @@ async fn a_rule_with_two_quotas_keeps_both() {
 async fn what_one_quota_denies_says_nothing_of_what_is_held_of_the_other() {
     let server = Server::redis();
     let leased = subject("r", "4/500ms; 10/hour", Algorithm::FixedWindow).leased(5);
-    let [one, other] = &instances(&server, 2)[..] else { unreachable!("there are two") };
-    assert_eq!(leased.admitted(other, 1).await, 1);
-    tokio::time::sleep(Duration::from_millis(505)).await;
+    let ([one, other], clock) = two_by_hand(&server);
+    assert_eq!(leased.admitted(&other, 1).await, 1);
+    clock.advance(Duration::from_millis(505));
     // All of the second window is the first one's, and all of the hour is leased: five by each of them.
-    assert_eq!(leased.admitted(one, 1).await, 1);
+    assert_eq!(leased.admitted(&one, 1).await, 1);
     let taken = other.take(&[leased.charge(1)]).await.expect("it answers");
     let [short, long] = taken.outcomes.as_slice() else { panic!("two quotas: {taken:?}") };
     assert_eq!(short.verdict, Verdict::Deny);
@@ -276,9 +295,10 @@ async fn whatever_happens_no_more_is_admitted_than_the_amount() {
     }
     proxy.set(Fault::Pass);
     for store in &stores {
-        let since = Clock::system().now();
+        let clock = Attended::start();
+        let since = clock.now();
         while leased.take(store).await.map(|taken| held += u64::from(only(&taken).verdict == Verdict::Allow)).is_err() {
-            assert!(Clock::system().now().since(since) < BACK_WITHIN);
+            assert!(clock.now().since(since) < BACK_WITHIN);
         }
         held += leased.admitted(store, AMOUNT).await;
     }
@@ -329,18 +349,20 @@ async fn whoever_only_asks_leases_nothing() {
 /// those who asked at the right moment. Of 512 who asked all the time, some waited for half a second.
 #[tokio::test]
 async fn who_waits_is_handed_his_share_in_his_turn() {
-    const TASKS: usize = 500;
+    const TASKS: u64 = 500;
+    /// By all of them together: on a fast machine in less than a second.
+    const DECISIONS: u64 = 60 * TASKS;
     let (server, clock) = (Server::redis(), Clock::system());
     let store = patient(at(&server));
     let leased = subject("r", "1000000000/year", Algorithm::FixedWindow).leased(100);
     assert_eq!(leased.admitted(&store, 1).await, 1);
-    let end = clock.now() + Duration::from_millis(700);
+    let made = Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..TASKS {
-        let (store, leased, clock) = (store.clone(), leased.clone(), clock.clone());
+        let (store, leased, clock, made) = (store.clone(), leased.clone(), clock.clone(), made.clone());
         tasks.spawn(async move {
             let (mut times, mut longest) = (0_u64, Duration::ZERO);
-            while clock.now() < end {
+            while made.fetch_add(1, Ordering::Relaxed) < DECISIONS {
                 let asked_at = clock.now();
                 leased.take(&store).await.expect("it answers");
                 longest = longest.max(clock.now().since(asked_at));
@@ -399,14 +421,12 @@ async fn different_costs_wait_in_one_line_and_none_is_admitted_twice() {
     assert!(spent > 400 && spent <= 500, "{spent} of 500");
 }
 
-/// A store of its own thread behind a proxy to which it is connected, and how to ask it from a runtime that ends then.
-fn threaded(server: &Server, leased: &Subject) -> (FaultProxy, RedisStore) {
-    let proxy = FaultProxy::to(server.addr());
-    let settings =
-        crate::rig::settings(format!("redis://{}?denials=ask", proxy.addr())).timeout(Duration::from_secs(2));
+/// A store of its own thread that is connected, to be asked from runtimes that end.
+fn threaded(server: &Server, leased: &Subject) -> RedisStore {
+    let settings = settings(format!("{}?denials=ask", at(server))).timeout(PATIENCE);
     let store = RedisStore::on_thread(settings).expect("there is a thread");
     assert_eq!(runtime().block_on(leased.of("somebody else").admitted(&store, 1)), 1);
-    (proxy, store)
+    store
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -419,13 +439,18 @@ fn runtime() -> tokio::runtime::Runtime {
 fn a_trip_outlives_the_runtime_of_whoever_came_first() {
     let server = Server::redis();
     let leased = subject("r", "100/hour", Algorithm::FixedWindow).leased(60);
-    let (proxy, store) = threaded(&server, &leased);
-    proxy.set(Fault::Delay(Duration::from_millis(150)));
+    let store = threaded(&server, &leased);
+    server.pause();
     let gives_up = async { tokio::time::timeout(Duration::from_millis(50), leased.take(&store)).await };
     assert!(runtime().block_on(gives_up).is_err(), "it takes longer");
-    let waited = runtime().block_on(leased.take(&store)).expect("the trip goes on");
+    let waited = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            server.resume();
+        });
+        runtime().block_on(leased.take(&store)).expect("the trip goes on")
+    });
     assert_eq!(only(&waited).verdict, Verdict::Allow);
-    proxy.set(Fault::Pass);
     assert_eq!(runtime().block_on(leased.admitted(&store, 200)), 99);
 }
 
@@ -460,7 +485,9 @@ async fn the_statistics_tell_who_has_decided_and_what_is_held() {
     let server = Server::redis();
     let proxy = FaultProxy::to(server.addr());
     let url = format!("redis://{}", proxy.addr());
-    let store = RedisStore::connect(crate::rig::settings(url).timeout(crate::rig::PATIENCE));
+    // Denials last, by a clock that stands still.
+    let clock = ManualClock::new(Timestamp::from_micros(1_800_014_400_000_000));
+    let store = RedisStore::connect(settings(url).timeout(PATIENCE).clock(clock.into()));
     let (leased, plain) = (
         subject("leased", "15/year", Algorithm::FixedWindow).leased(10),
         subject("plain", "3/hour", Algorithm::TokenBucket),
