@@ -359,18 +359,19 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "it is held against what the system says")]
     fn the_systems_clock_never_goes_back_and_keeps_to_the_system() {
         let clock = SystemClock::start();
-        let (start, at_start) = (Instant::now(), clock.now());
+        // This thread can be held up between any two of them.
+        let (before, at_start, after) = (Instant::now(), clock.now(), Instant::now());
         // Far less in truth, but for threads that are interrupted at the wrong moment again and again.
         let tolerance = Duration::from_millis(5);
         let watch = || {
             let mut latest = at_start;
             // Long enough to ask the system several times.
-            while start.elapsed() < Duration::from_millis(100) {
-                let earliest = at_start + start.elapsed();
+            while after.elapsed() < Duration::from_millis(100) {
+                let earliest = at_start + after.elapsed();
                 let now = clock.now();
                 assert!(now >= latest, "{now:?} after {latest:?}");
                 assert!(now + tolerance >= earliest, "{now:?} lags behind {earliest:?}");
-                let last = at_start + start.elapsed() + tolerance;
+                let last = at_start + before.elapsed() + tolerance;
                 assert!(now <= last, "{now:?} is ahead of {last:?}");
                 latest = now;
             }
