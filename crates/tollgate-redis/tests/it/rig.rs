@@ -351,6 +351,17 @@ async fn back_since(subject: &Subject, store: &RedisStore, clock: Attended) -> (
     }
 }
 
+/// What a probe says of a store that is not let in, once it has heard it in time.
+pub(crate) async fn why_refused(store: &RedisStore) -> String {
+    for _ in 0..30 {
+        match store.probe().await.expect_err("it is not let in") {
+            RedisError::TimedOut => {}
+            error => return error.to_string(),
+        }
+    }
+    panic!("nobody says why");
+}
+
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Dice(u64);
 

@@ -12,7 +12,7 @@ use tollgate::{
 };
 use tollgate_redis::RedisStore;
 
-use crate::rig::{PATIENCE, Subject, at, back, keys, only, patient, settings, store, subject};
+use crate::rig::{PATIENCE, Subject, at, back, keys, only, patient, settings, store, subject, why_refused};
 
 /// Asks until the quota is empty, and once more.
 async fn check_counts(store: &RedisStore) {
@@ -70,11 +70,7 @@ async fn check_tls(url: &str, certificate: String) {
     // To agree on secrets can take longer than a decision waits.
     store.probe().await.expect("it is known");
     check_counts(&store).await;
-    let error = RedisStore::connect(settings(url).timeout(PATIENCE))
-        .probe()
-        .await
-        .expect_err("nobody vouches for it")
-        .to_string();
+    let error = why_refused(&RedisStore::connect(settings(url))).await;
     assert!(error.contains("certificate"), "{error}");
 }
 
@@ -136,8 +132,8 @@ async fn a_server_whose_certificate_is_unknown_is_refused_and_why() {
     let url = format!("rediss://{}", server.tls_addr().expect("it was asked for"));
     let subject = subject("r", "5/hour", Algorithm::FixedWindow);
     for settings in [settings(&url), settings(&url).ca(other.cert.pem())] {
-        let store = RedisStore::connect(settings.timeout(PATIENCE));
-        let error = store.probe().await.expect_err("nobody vouches for it").to_string();
+        let store = RedisStore::connect(settings);
+        let error = why_refused(&store).await;
         assert!(error.contains("certificate"), "{error}");
         assert!(subject.take(&store).await.is_err());
     }
