@@ -12,7 +12,11 @@ use http::Version;
 use tokio::time::Instant;
 use tollgate::{config::Timeouts, decision::Decision};
 
-use crate::{open_connections::Idleness, pool::Leftover};
+use crate::{
+    failure::Failure,
+    open_connections::Idleness,
+    pool::{Connection, Leftover},
+};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,13 @@ pub(crate) enum UploadState {
     GivenUp,
 }
 
+/// A request that somebody has begun to serve before hyper reads it.
+pub(crate) struct Begun {
+    pub(crate) decision: Decision,
+    /// If it was allowed and sent: the connection on which it was, or why there is none.
+    pub(crate) sent: Option<Result<Connection, Failure>>,
+}
+
 /// See the file's opening.
 pub(crate) struct Activity {
     timeouts: Timeouts,
@@ -68,8 +79,10 @@ pub(crate) struct Activity {
     is_unread: Cell<bool>,
     /// The client speaks HTTP/1.0, where the end of the connection can be the end of the body.
     speaks_1_0: Cell<bool>,
-    /// What was decided about the next request before hyper read it.
-    decision: RefCell<Option<Decision>>,
+    /// What was done about the next request before hyper reads it.
+    begun: RefCell<Option<Begun>>,
+    /// An upstream is asked for its answer without hyper, who believes that nothing has come.
+    is_exchanging: Cell<bool>,
     /// The upstream's side of a connection that changes its protocol once the answer is written.
     upgrade: RefCell<Option<Leftover>>,
 }
@@ -92,7 +105,8 @@ impl Activity {
             ended: Cell::new(false),
             is_unread: Cell::new(false),
             speaks_1_0: Cell::new(false),
-            decision: RefCell::new(None),
+            begun: RefCell::new(None),
+            is_exchanging: Cell::new(false),
             upgrade: RefCell::new(None),
         }
     }
@@ -148,6 +162,10 @@ impl Activity {
     /// The connection is to end soon: a client that has not said anything yet has little time left for it.
     pub(crate) fn hurry(&self) {
         self.hurried.set(true);
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.get()
     }
 
     /// The rest of the client's request is waited for.
@@ -240,12 +258,29 @@ impl Activity {
         self.moved.get()
     }
 
-    pub(crate) fn keep_decision(&self, decision: Decision) {
-        *self.decision.borrow_mut() = Some(decision);
+    pub(crate) fn hand_over(&self, begun: Begun) {
+        *self.begun.borrow_mut() = Some(begun);
     }
 
-    pub(crate) fn take_decision(&self) -> Option<Decision> {
-        self.decision.borrow_mut().take()
+    pub(crate) fn take_over(&self) -> Option<Begun> {
+        self.begun.borrow_mut().take()
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun.borrow().is_some()
+    }
+
+    pub(crate) fn begin_exchange(&self) {
+        self.begin_request(Version::HTTP_11);
+        self.is_exchanging.set(true);
+    }
+
+    pub(crate) fn end_exchange(&self) {
+        self.is_exchanging.set(false);
+    }
+
+    pub(crate) fn is_exchanging(&self) -> bool {
+        self.is_exchanging.get()
     }
 
     pub(crate) fn arrange_upgrade(&self, upstream: Leftover) {

@@ -34,6 +34,12 @@ impl ClientStream {
         Self { stream, first_bytes, has_more: false, activity }
     }
 
+    /// Lets these bytes be read again, which were the last to be read.
+    pub(crate) fn unread(&mut self, bytes: Vec<u8>) {
+        self.first_bytes =
+            if self.first_bytes.is_empty() { bytes } else { [&bytes, &self.first_bytes[..]].concat() }.into();
+    }
+
     fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(_)) => self.activity.bytes_written(),
@@ -47,7 +53,7 @@ impl ClientStream {
     ///
     /// hyper would find out by reading, and take another buffer to read into, while the request stands in the first. So it is
     /// told not to, and this only looks. What has come is left where it is: the next request, behind which no end is seen.
-    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.has_more || !self.first_bytes.is_empty() {
             return Ok(());
         }

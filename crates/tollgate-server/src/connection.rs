@@ -44,8 +44,9 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
     let activity = Rc::new(Activity::new(gate.front.listener.timeouts, place.idleness()));
     let mut http = {
         let stream = ClientStream::new(stream, first_bytes, Rc::clone(&activity));
-        let early = Early::new(stream, Rc::clone(&activity), Rc::clone(&door), peer, gate.front.listener.limits);
         let (activity, peer) = (Rc::clone(&activity), Rc::new(Peer::new(peer)));
+        let early =
+            Early::new(stream, Rc::clone(&activity), Rc::clone(&door), Rc::clone(&peer), gate.front.listener.limits);
         let io = TokioIo::new(early);
         builder(&gate).serve_connection(
             io,
@@ -121,8 +122,8 @@ where
                 is_asked = true;
                 activity.hurry();
             }
-            // Whoever has just come is about to ask something, and hyper would close at once.
-            if is_asked && !is_leaving && activity.phase() != Phase::Fresh {
+            // Whoever has just come is about to ask something, or has asked it already, and hyper would close at once.
+            if is_asked && !is_leaving && activity.phase() != Phase::Fresh && !activity.is_exchanging() {
                 is_leaving = true;
                 Pin::new(&mut *http).graceful_shutdown();
                 continue;

@@ -1,46 +1,62 @@
-//! Decides plain requests on their way from the socket to hyper, and answers here those that are denied.
+//! Serves plain requests on their way from the socket to hyper: decides them, answers those that are denied, and forwards those
+//! that are allowed.
 //!
-//! That is what a flood is made of, and hyper takes most of a denial's time for maps of headers: the request's, which is not
-//! passed on, and the answer's, which is taken apart again at once. A plain request that is allowed goes on to hyper, which
-//! reads it for itself; the decision goes with it, in the connection's activity.
+//! That is most of what comes, and all that a flood is made of, and hyper takes most of its time for maps of headers, which are
+//! made of what one socket brings and taken apart again for the other. Whatever turns out not to be plain goes on to hyper, which
+//! reads it for itself; what was done so far goes with it, in the connection's activity.
 //!
 //! It all depends on hyper holding nothing that it has not served, or what is read here could be the middle of something else.
 //! So it goes on for as long as the connection brings one plain request at a time, and never begins again.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     mem::{self, MaybeUninit},
-    net::IpAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, UNIX_EPOCH},
 };
 
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tollgate::{answer::Answer, clock::Timestamp, config::ListenerLimits, policy::Terms};
 
 use crate::{
-    activity::Activity,
+    activity::{Activity, Begun},
     client_stream::ClientStream,
-    gate::Door,
-    plain::{Plain, Room},
+    exchange::{Exchange, Reply},
+    gate::{Door, Gate},
+    head::Head,
+    outgoing::Peer,
+    plain::{PlainRequest, Room},
+    pool::Pool,
     service,
 };
 
-/// A client's socket as hyper reads it: without the requests that are denied early.
+/// A client's socket as hyper reads it: without the requests that are answered early.
 pub(crate) struct Early {
     stream: ClientStream,
     activity: Rc<Activity>,
     door: Rc<Door>,
-    peer: IpAddr,
+    peer: Rc<Peer>,
     limits: ListenerLimits,
     /// Everything that came was plain, so that hyper holds nothing.
     goes_on: bool,
-    /// An answer on its way, and how much of it is out.
-    answer: Option<(Vec<u8>, usize)>,
-    date: Date,
+    task: Task,
+}
+
+/// What is done here while hyper believes that nothing has come.
+enum Task {
+    None,
+    /// A request is with the upstream, by a copy of it in case hyper has to read it after all.
+    Forward {
+        request: Vec<u8>,
+        exchange: Pin<Box<dyn Future<Output = Option<Reply>>>>,
+    },
+    Answer(Reply),
 }
 
 impl Early {
@@ -49,66 +65,99 @@ impl Early {
         stream: ClientStream,
         activity: Rc<Activity>,
         door: Rc<Door>,
-        peer: IpAddr,
+        peer: Rc<Peer>,
         limits: ListenerLimits,
     ) -> Self {
-        Self { stream, activity, door, peer, limits, goes_on: true, answer: None, date: Date::default() }
+        Self { stream, activity, door, peer, limits, goes_on: true, task: Task::None }
     }
 
     pub(crate) fn into_stream(self) -> ClientStream {
         self.stream
     }
 
-    /// Takes a request that was just read, if it is a plain one and denied. Otherwise it is hyper's.
-    fn take(&mut self, read: &[u8], is_beginning: bool) -> bool {
+    /// What is to be done here about a request that was just read, if it is a plain one. Otherwise it is hyper's.
+    fn take(&mut self, read: &[u8], is_beginning: bool) -> Option<Task> {
         // Until it is known that this is a plain one.
         if !mem::take(&mut self.goes_on) || !is_beginning {
-            return false;
+            return None;
         }
         let gate = self.door.gate();
         let mut room: Room<'_> = [const { MaybeUninit::uninit() }; _];
-        let Some(plain) = Plain::read(read, &mut room, &self.limits) else { return false };
-        let asked = plain.as_asked(gate.front.listener_name(), self.peer);
+        let plain = PlainRequest::read(read, &mut room, &self.limits)?;
+        let asked = plain.as_asked(gate.front.listener_name(), self.peer.address);
         // If another store has to be asked, the service does that.
-        let Ok(decision) = gate.front.limiter.begin(&asked, &Terms::default()) else { return false };
+        let decision = gate.front.limiter.begin(&asked, &Terms::default()).ok()?;
         service::note(&gate, &decision, &asked, plain.names());
         self.goes_on = true;
-        let date = self.date.at(decision.at());
-        let Some(answer) = decision.answer(&plain).and_then(|answer| written(&answer, date)) else {
-            self.activity.keep_decision(decision);
-            return false;
-        };
-        self.activity.begin_answering();
-        self.answer = Some((answer, 0));
-        true
+        if let Some(answer) = decision.answer(&plain) {
+            if let Some(written) = written(&answer, decision.at()) {
+                self.activity.begin_answering();
+                return Some(Task::Answer(Reply::whole(written)));
+            }
+        } else if let Some(outgoing) = plain.outgoing(&self.peer, gate.front.limiter.policy().proxies())
+            && let Some((pool, idle)) = self.upstream(&gate)
+        {
+            self.activity.begin_exchange();
+            let exchange = Exchange { gate: Rc::clone(&gate), pool, activity: Rc::clone(&self.activity), decision };
+            return Some(Task::Forward { request: read.to_vec(), exchange: Box::pin(exchange.run(idle, outgoing)) });
+        }
+        self.activity.hand_over(Begun { decision, sent: None });
+        None
     }
 
-    /// Ready when no answer is on its way of which hyper knows nothing.
-    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some((answer, sent)) = &mut self.answer {
-            *sent += match ready!(Pin::new(&mut self.stream).poll_write(cx, &answer[*sent..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => count,
+    /// Where allowed requests go, and a connection that is there already. No other one is made while hyper has one that it
+    /// does not use; and a client that is to leave gets its answer from hyper, which says so.
+    fn upstream(&self, gate: &Gate) -> Option<(Rc<Pool>, Option<TcpStream>)> {
+        let pool = gate.pool.as_ref().filter(|_| !self.activity.is_hurried())?;
+        let idle = pool.take_stream(self.activity.now());
+        (idle.is_some() || !pool.has_idle()).then(|| (Rc::clone(pool), idle))
+    }
+
+    /// Ready when nothing is done any more of which hyper knows nothing.
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let is_watched = match &mut self.task {
+                Task::None => return Poll::Ready(Ok(())),
+                Task::Forward { request, exchange } => match exchange.as_mut().poll(cx) {
+                    Poll::Ready(reply) => {
+                        self.activity.end_exchange();
+                        if reply.is_none() {
+                            self.stream.unread(mem::take(request));
+                        }
+                        self.task = reply.map_or(Task::None, Task::Answer);
+                        continue;
+                    }
+                    Poll::Pending => true,
+                },
+                Task::Answer(reply) => match reply.poll(&mut self.stream, &self.activity, cx)? {
+                    Poll::Ready(()) => {
+                        self.task = Task::None;
+                        continue;
+                    }
+                    Poll::Pending => reply.has_rest(),
+                },
             };
-            if *sent == answer.len() {
-                self.answer = None;
-                self.activity.answer_written();
-                self.activity.flushed();
+            if is_watched {
+                self.stream.watch(cx)?;
             }
+            return Poll::Pending;
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for Early {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_answered(cx))?;
-            let is_beginning = self.activity.is_between_requests();
+            ready!(self.poll_task(cx))?;
+            let (is_beginning, is_begun) = (self.activity.is_between_requests(), self.activity.is_begun());
             let before = buf.filled().len();
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-            if !self.take(&buf.filled()[before..], is_beginning) {
+            if is_begun {
                 return Poll::Ready(Ok(()));
+            }
+            match self.take(&buf.filled()[before..], is_beginning) {
+                Some(task) => self.task = task,
+                None => return Poll::Ready(Ok(())),
             }
             buf.set_filled(before);
         }
@@ -132,80 +181,34 @@ impl AsyncWrite for Early {
         self.stream.is_write_vectored()
     }
 
-    /// hyper does this whenever it has nothing to write itself, and before it shuts down.
+    /// What is done here is nothing that hyper has written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_answered(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match self.task {
+            Task::None => Pin::new(&mut self.stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_task(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 /// An answer as it goes out, if it is one of the usual: others are hyper's to write.
-fn written(answer: &Answer<'_>, date: &str) -> Option<Vec<u8>> {
+fn written(answer: &Answer<'_>, at: Timestamp) -> Option<Vec<u8>> {
     let status = StatusCode::from_u16(answer.status_code).ok()?;
     let reason = status.canonical_reason()?;
     if answer.close || answer.has_own_headers() || !(status.is_client_error() || status.is_server_error()) {
         return None;
     }
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + answer.body.len());
-    let put = |bytes: &mut Vec<u8>, texts: &[&str]| {
-        texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
-    };
-    put(&mut bytes, &["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]);
-    answer.tell(|name, value, _| {
-        // In lower case, as hyper writes them.
-        let start = bytes.len();
-        put(&mut bytes, &[name]);
-        bytes[start..].make_ascii_lowercase();
-        put(&mut bytes, &[": ", value, "\r\n"]);
-    });
-    let mut digits = itoa::Buffer::new();
-    put(&mut bytes, &["content-length: ", digits.format(answer.body.len()), "\r\ndate: ", date, "\r\n\r\n"]);
-    put(&mut bytes, &[&answer.body]);
-    Some(bytes)
+    let line: [&[u8]; 4] = [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()];
+    let mut head = Head::new(&line, HEAD_BYTES + answer.body.len());
+    answer.tell(|name, value, _| head.header(name, value.as_bytes()));
+    head.header("content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    head.date(at);
+    Some(head.before(answer.body.as_bytes()))
 }
 
 /// Room for the head of an answer about some rules.
 const HEAD_BYTES: usize = 512;
-
-/// The time as answers tell it, written anew when it is another second.
-#[derive(Default)]
-struct Date {
-    second: u64,
-    text: String,
-}
-
-impl Date {
-    fn at(&mut self, at: Timestamp) -> &str {
-        /// The end of the year 9999, after which there are no dates.
-        const LAST: u64 = 253_402_300_799;
-        let second = (at.as_micros() / 1_000_000).min(LAST);
-        if self.text.is_empty() || self.second != second {
-            self.text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            self.second = second;
-        }
-        &self.text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_is_that_of_its_second() {
-        let mut date = Date::default();
-        for (micros, expected) in [
-            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (784_111_777_000_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (784_111_777_999_999, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (784_111_778_000_000, "Sun, 06 Nov 1994 08:49:38 GMT"),
-            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
-        ] {
-            assert_eq!(date.at(Timestamp::from_micros(micros)), expected);
-        }
-    }
-}

@@ -58,7 +58,15 @@ async fn send_fresh(
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
     activity.begin_working();
-    let mut connection = pool.connect().await?;
+    send_on(pool.connect().await?, activity, request).await
+}
+
+/// Sends on this connection and no other.
+pub(crate) async fn send_on(
+    mut connection: Connection,
+    activity: &Activity,
+    request: Outgoing,
+) -> Result<(Response<Incoming>, Connection), Failure> {
     activity.begin_awaiting();
     match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),

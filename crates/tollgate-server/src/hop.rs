@@ -87,9 +87,12 @@ fn tokens_of<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<
         .map(<[u8]>::trim_ascii)
 }
 
-/// Whether a proxy would say in this header, in lower case, whom it speaks for.
+/// Whether a proxy would say in a header of this name, in any case, whom it speaks for.
 pub(crate) fn names_a_client(name: &str) -> bool {
-    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    const SEVERAL: &str = "x-forwarded-";
+    name.eq_ignore_ascii_case("forwarded")
+        || name.eq_ignore_ascii_case("x-real-ip")
+        || name.get(..SEVERAL.len()).is_some_and(|start| start.eq_ignore_ascii_case(SEVERAL))
 }
 
 /// The most usual header among these in which proxies name a client.

@@ -46,6 +46,7 @@ mod proxy_header;
 
 // A request is read and decided.
 mod early;
+mod head;
 mod hop;
 mod plain;
 mod request;
@@ -54,9 +55,11 @@ mod service;
 // An allowed one goes to the upstream.
 mod dial;
 mod doorbell;
+mod exchange;
 mod forward;
 mod outgoing;
 mod pool;
+mod upstream_stream;
 
 // An answer comes back, from there or from us.
 mod body;

@@ -74,6 +74,10 @@ impl Peer {
         let name = HeaderValue::from_str(&address.to_string());
         Self { address, name: name.unwrap_or(HeaderValue::from_static("unknown")) }
     }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
 }
 
 /// What the upstream is told about the client.

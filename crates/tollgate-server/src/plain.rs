@@ -1,18 +1,24 @@
-//! The plainest requests, known by their bytes: a GET that has come whole and alone, without a body, for one host, with nothing
-//! that concerns only this hop. Every parser reads them in the same way, hyper's too. Of anything else nothing is said here.
+//! The plainest messages, known by their bytes. Every parser reads them in the same way, hyper's too; of anything else nothing
+//! is said here.
 
 use std::{mem::MaybeUninit, net::IpAddr};
 
-use httparse::{Header, Status};
+use http::{
+    HeaderName,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRAILER},
+};
+use httparse::{Header, ParserConfig, Status};
 use tollgate::{
+    client::Proxies,
     config::ListenerLimits,
+    decision::Decision,
     request::{Headers, Request},
 };
 
-use crate::{hop, request::is_host};
+use crate::{head::Head, hop, outgoing::Peer, request::is_host};
 
-/// A request that needs nothing but a decision.
-pub(crate) struct Plain<'r, 'b> {
+/// A GET that has come whole and alone, without a body, for one host, with nothing that concerns only this hop.
+pub(crate) struct PlainRequest<'r, 'b> {
     host: &'b str,
     target: &'b str,
     headers: &'r [Header<'b>],
@@ -24,7 +30,7 @@ pub(crate) type Room<'b> = [MaybeUninit<Header<'b>>; HEADERS];
 /// More than browsers send.
 const HEADERS: usize = 32;
 
-impl<'r, 'b> Plain<'r, 'b> {
+impl<'r, 'b> PlainRequest<'r, 'b> {
     /// The request that these bytes are, if it is a plain one within these limits.
     pub(crate) fn read(bytes: &'b [u8], room: &'r mut Room<'b>, limits: &ListenerLimits) -> Option<Self> {
         if !bytes.starts_with(b"GET /") || bytes.len() > limits.header_bytes {
@@ -55,33 +61,56 @@ impl<'r, 'b> Plain<'r, 'b> {
         }
     }
 
+    /// As it is sent to an upstream, if that takes no more than to say for whom: nothing in it could be said by a proxy alone, or
+    /// reads as if it were, or announces what comes later.
+    pub(crate) fn outgoing(&self, peer: &Peer, proxies: &Proxies) -> Option<Vec<u8>> {
+        let is_passed_on = |header: &Header<'_>| {
+            !header.name.contains('_')
+                && !is_named(header, &TRAILER)
+                && !hop::names_a_client(header.name)
+                && !hop::spoken_by(proxies).any(|name| header.name.eq_ignore_ascii_case(name))
+        };
+        if proxies.contains(peer.address) || !self.headers.iter().all(is_passed_on) {
+            return None;
+        }
+        let mut head = Head::new(&[b"GET ", self.target.as_bytes(), b" HTTP/1.1"], OUTGOING_BYTES);
+        for header in self.headers.iter().filter(|header| !is_named(header, &CONNECTION)) {
+            head.header(header.name, header.value);
+        }
+        head.header("x-forwarded-for", peer.name());
+        head.header("x-forwarded-proto", b"http");
+        head.header("x-forwarded-host", self.host.as_bytes());
+        Some(head.before(b""))
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(|header| header.name)
     }
 }
 
-impl Headers for Plain<'_, '_> {
+impl Headers for PlainRequest<'_, '_> {
     fn each<'a>(&'a self, name: &str, show: &mut dyn FnMut(&'a [u8])) {
         // Which is for this hop alone.
-        if name != CONNECTION {
+        if name != CONNECTION.as_str() {
             let lines = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
             lines.for_each(|line| show(line.value));
         }
     }
 }
 
-const CONNECTION: &str = "connection";
-
 /// Whether nothing else than rules could look at it: it frames no body, asks for nothing, and is not for this hop, unless it says
 /// what is so in any case.
 fn is_plain_header(header: &Header<'_>) -> bool {
-    match header.name.eq_ignore_ascii_case(CONNECTION) {
+    match is_named(header, &CONNECTION) {
         true => header.value.eq_ignore_ascii_case(b"keep-alive"),
         false => {
-            !["content-length", "expect"].iter().any(|name| header.name.eq_ignore_ascii_case(name))
-                && !hop::is_hop_by_hop(header.name)
+            ![CONTENT_LENGTH, EXPECT].iter().any(|name| is_named(header, name)) && !hop::is_hop_by_hop(header.name)
         }
     }
+}
+
+fn is_named(header: &Header<'_>, name: &HeaderName) -> bool {
+    header.name.eq_ignore_ascii_case(name.as_str())
 }
 
 /// What stands for itself in a path or a query (RFC 3986, 3.3 and 3.4), encoded or not.
@@ -89,3 +118,77 @@ fn is_of_a_target(byte: u8) -> bool {
     // All but `"#<>[\]^`{|}`, of what can be seen.
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'Z' | b'_' | b'a'..=b'z' | b'~')
 }
+
+/// Room for the head of most requests.
+const OUTGOING_BYTES: usize = 1024;
+
+/// An answer to a GET whose head has come whole, which says how long its body is, and nothing that concerns only that hop.
+pub(crate) struct PlainAnswer<'r, 'b> {
+    pub(crate) status: u16,
+    /// How much of its body is still to come.
+    pub(crate) remaining: u64,
+    reason: &'b str,
+    headers: &'r [Header<'b>],
+    /// What has come of its body.
+    body: &'b [u8],
+}
+
+impl<'r, 'b> PlainAnswer<'r, 'b> {
+    /// The answer that these bytes begin, if it is a plain one.
+    pub(crate) fn read(bytes: &'b [u8], room: &'r mut Room<'b>) -> Option<Self> {
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, room);
+        let Ok(Status::Complete(end)) = parsed else { return None };
+        let httparse::Response { version: Some(1), code: Some(status), reason: Some(reason), headers } = response
+        else {
+            return None;
+        };
+        let headers: &[Header<'_>] = headers;
+        let body = &bytes[end..];
+        let mut lengths = headers.iter().filter(|header| is_named(header, &CONTENT_LENGTH));
+        let length = match (status, lengths.next(), lengths.next()) {
+            (204, None, _) | (304, None, _) => 0,
+            (200..=203 | 205..=303 | 305..=599, Some(length), None) => length_of(length.value)?,
+            _ => return None,
+        };
+        let remaining = length.checked_sub(body.len() as u64)?;
+        if !headers.iter().all(is_plain_answer_header) {
+            return None;
+        }
+        Some(Self { status, remaining, reason, headers, body })
+    }
+
+    /// As the client gets it, with what was decided.
+    pub(crate) fn written(&self, decision: &Decision) -> Vec<u8> {
+        let mut status = itoa::Buffer::new();
+        let line: [&[u8]; 4] = [b"HTTP/1.1 ", status.format(self.status).as_bytes(), b" ", self.reason.as_bytes()];
+        let mut head = Head::new(&line, ANSWER_HEAD_BYTES + self.body.len());
+        for header in self.headers.iter().filter(|header| !hop::is_hop_by_hop(header.name)) {
+            head.header(header.name, header.value);
+        }
+        if !self.headers.iter().any(|header| is_named(header, &DATE)) {
+            head.date(decision.at());
+        }
+        decision.tell(&(), |name, value, _| head.header(name, value.as_bytes()));
+        head.before(self.body)
+    }
+}
+
+/// Whether it is passed on as it is, whatever was decided, or not at all since it says what is so in any case.
+fn is_plain_answer_header(header: &Header<'_>) -> bool {
+    const OF_LIMITS: &str = "x-rate";
+    match is_named(header, &CONNECTION) {
+        true => header.value.eq_ignore_ascii_case(b"keep-alive"),
+        false if hop::is_hop_by_hop(header.name) => header.name.eq_ignore_ascii_case("keep-alive"),
+        false => !header.name.get(..OF_LIMITS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OF_LIMITS)),
+    }
+}
+
+/// A length as everybody writes it.
+fn length_of(value: &[u8]) -> Option<u64> {
+    let is_usual = value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || !value.starts_with(b"0"));
+    str::from_utf8(value).ok().filter(|_| is_usual)?.parse().ok()
+}
+
+/// Room for the head of most answers.
+const ANSWER_HEAD_BYTES: usize = 1024;

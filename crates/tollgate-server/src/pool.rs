@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
@@ -21,6 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
+    net::TcpStream,
     sync::oneshot,
     task,
     time::{Instant, sleep, timeout},
@@ -32,8 +34,8 @@ use crate::{
     doorbell::Doorbell,
     failure::Failure,
     hop,
-    one_piece::OnePiece,
     outgoing::{Outgoing, OutgoingBody},
+    upstream_stream::UpstreamStream,
 };
 
 /// The idle connections of one worker to one upstream.
@@ -42,8 +44,9 @@ pub(crate) struct Pool {
     /// What the upstream is called in a request that names no host.
     pub(crate) host: HeaderValue,
     connect_timeout: Duration,
-    /// Oldest first, at most `IDLE_AT_MOST`.
-    idle: RefCell<VecDeque<(Connection, Instant)>>,
+    idle: Idle<Connection>,
+    /// Those on which hyper was not needed yet.
+    idle_streams: Idle<TcpStream>,
 }
 
 impl Pool {
@@ -52,27 +55,124 @@ impl Pool {
         let authority = authority.trim_start_matches("http://");
         // A name that cannot stand in a header cannot be resolved either.
         let host = HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static(""));
-        let pool = Rc::new(Self { upstream, host, connect_timeout, idle: RefCell::default() });
+        let (idle, idle_streams) = Default::default();
+        let pool = Rc::new(Self { upstream, host, connect_timeout, idle, idle_streams });
         pool.sweep_regularly();
         pool
     }
 
     /// The connection that became idle last, if there is one that is still good.
     pub(crate) fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.borrow_mut();
+        self.idle.take(now, Connection::is_ready)
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        Connection::over(UpstreamStream::new(self.dial().await?)).await
+    }
+
+    /// The same for who needs no hyper. Those connections are as good as the others, so none is opened while one of them is idle.
+    pub(crate) fn take_stream(&self, now: Instant) -> Option<TcpStream> {
+        self.idle_streams.take(now, is_silent)
+    }
+
+    pub(crate) fn has_idle(&self) -> bool {
+        !self.idle.0.borrow().is_empty()
+    }
+
+    pub(crate) async fn dial(&self) -> Result<TcpStream, Failure> {
+        dial(&self.upstream, self.connect_timeout).await
+    }
+
+    pub(crate) fn give_back_stream(&self, stream: TcpStream, now: Instant) {
+        self.idle_streams.keep(stream, now);
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub(crate) fn give_back(self: &Rc<Self>, mut connection: Connection, now: Instant) {
+        if !connection.is_reusable || connection.sender.is_closed() {
+            return;
+        }
+        if connection.sender.is_ready() {
+            return self.idle.keep(connection, now);
+        }
+        // The upstream has answered before it read the whole request, which is still on its way.
+        let pool = Rc::downgrade(self);
+        task::spawn_local(async move {
+            let became_ready = timeout(IDLE_AT_LONGEST, connection.sender.ready()).await;
+            if let (Ok(Ok(())), Some(pool)) = (became_ready, pool.upgrade()) {
+                pool.idle.keep(connection, Instant::now());
+            }
+        });
+    }
+
+    /// Closes, now and then, connections that nobody has taken for a while.
+    fn sweep_regularly(self: &Rc<Self>) {
+        let pool: Weak<Self> = Rc::downgrade(self);
+        task::spawn_local(async move {
+            while let Some(pool) = pool.upgrade() {
+                pool.idle.sweep(Connection::is_ready);
+                pool.idle_streams.sweep(is_silent);
+                drop(pool);
+                sleep(IDLE_AT_LONGEST).await;
+            }
+        });
+    }
+}
+
+/// Connections that nobody uses and since when, oldest first, at most `IDLE_AT_MOST`.
+struct Idle<T>(RefCell<VecDeque<(T, Instant)>>);
+
+impl<T> Idle<T> {
+    fn take(&self, now: Instant, is_good: impl Fn(&T) -> bool) -> Option<T> {
+        let mut idle = self.0.borrow_mut();
         while let Some((connection, since)) = idle.pop_back() {
-            if connection.sender.is_ready() && now - since < IDLE_AT_LONGEST {
+            if is_good(&connection) && now - since < IDLE_AT_LONGEST {
                 return Some(connection);
             }
         }
         None
     }
 
-    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        let stream = dial(&self.upstream, self.connect_timeout).await?;
+    fn keep(&self, connection: T, now: Instant) {
+        let mut idle = self.0.borrow_mut();
+        if idle.len() == IDLE_AT_MOST {
+            idle.pop_front();
+        }
+        idle.push_back((connection, now));
+    }
+
+    fn sweep(&self, is_good: impl Fn(&T) -> bool) {
+        self.0.borrow_mut().retain(|(connection, since)| is_good(connection) && since.elapsed() < IDLE_AT_LONGEST);
+    }
+}
+
+impl<T> Default for Idle<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+/// Whether nothing has come on a connection on which nothing was asked: no end, and no answer to a question that nobody has
+/// put. Takes a system call only where something has.
+fn is_silent(stream: &TcpStream) -> bool {
+    stream.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// A connection to the upstream. Dropped while an answer is outstanding, it is closed.
+pub(crate) struct Connection {
+    pub(crate) sender: http1::SendRequest<OutgoingBody>,
+    /// The bare stream, once the upstream has switched protocols.
+    pub(crate) leftover: Leftover,
+    bell: Arc<Doorbell>,
+    is_reusable: bool,
+}
+
+impl Connection {
+    /// Lets hyper speak over this stream.
+    pub(crate) async fn over(stream: UpstreamStream) -> Result<Self, Failure> {
         let (sender, mut http) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
-            .handshake(TokioIo::new(OnePiece(stream)))
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| Failure::Unreachable)?;
         let (over, leftover) = oneshot::channel();
@@ -89,60 +189,13 @@ impl Pool {
                 let _ = over.send(http.into_parts());
             }
         });
-        Ok(Connection { sender, leftover, bell, is_reusable: true })
+        Ok(Self { sender, leftover, bell, is_reusable: true })
     }
 
-    /// Keeps a connection whose answer has been read to its end.
-    pub(crate) fn give_back(self: &Rc<Self>, mut connection: Connection, now: Instant) {
-        if !connection.is_reusable || connection.sender.is_closed() {
-            return;
-        }
-        if connection.sender.is_ready() {
-            return self.keep(connection, now);
-        }
-        // The upstream has answered before it read the whole request, which is still on its way.
-        let pool = Rc::downgrade(self);
-        task::spawn_local(async move {
-            let became_ready = timeout(IDLE_AT_LONGEST, connection.sender.ready()).await;
-            if let (Ok(Ok(())), Some(pool)) = (became_ready, pool.upgrade()) {
-                pool.keep(connection, Instant::now());
-            }
-        });
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
     }
 
-    /// Closes, now and then, connections that nobody has taken for a while.
-    fn sweep_regularly(self: &Rc<Self>) {
-        let pool: Weak<Self> = Rc::downgrade(self);
-        task::spawn_local(async move {
-            while let Some(pool) = pool.upgrade() {
-                pool.idle
-                    .borrow_mut()
-                    .retain(|(connection, since)| connection.sender.is_ready() && since.elapsed() < IDLE_AT_LONGEST);
-                drop(pool);
-                sleep(IDLE_AT_LONGEST).await;
-            }
-        });
-    }
-
-    fn keep(&self, connection: Connection, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() == IDLE_AT_MOST {
-            idle.pop_front();
-        }
-        idle.push_back((connection, now));
-    }
-}
-
-/// A connection to the upstream. Dropped while an answer is outstanding, it is closed.
-pub(crate) struct Connection {
-    pub(crate) sender: http1::SendRequest<OutgoingBody>,
-    /// The bare stream, once the upstream has switched protocols.
-    pub(crate) leftover: Leftover,
-    bell: Arc<Doorbell>,
-    is_reusable: bool,
-}
-
-impl Connection {
     /// Sends a request, which is on its way at once. One that asks to close the connection is the last.
     pub(crate) fn send(
         &mut self,
@@ -174,7 +227,7 @@ impl Connection {
 }
 
 /// The upstream's stream after HTTP, and what was already read from it.
-pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<OnePiece>>>;
+pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<UpstreamStream>>>;
 
 /// As many as a busy worker has in use at once; more would only hold the upstream's file descriptors.
 const IDLE_AT_MOST: usize = 256;

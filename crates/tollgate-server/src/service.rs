@@ -34,7 +34,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
     activity.begin_request(head.version);
-    let decided = activity.take_decision();
+    let (decided, sent) = activity.take_over().map_or((None, None), |begun| (Some(begun.decision), begun.sent));
     let upload = Upload::new(body, Rc::clone(&activity));
     let proxies = gate.front.limiter.policy().proxies();
     let arrived = match Arrived::read(head, &upload, proxies) {
@@ -57,8 +57,12 @@ pub(crate) async fn answer(
             let wants_websocket = arrived.wants_websocket;
             let introduction = Introduction { peer: &peer, client: decision.client(), proxies };
             let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
-            let sent = forward::send(pool, &activity, outgoing).await;
-            sent.and_then(|answered| forward::pass_on(answered, &gate, &activity, wants_websocket))
+            let answered = match sent {
+                Some(Ok(connection)) => forward::send_on(connection, &activity, outgoing).await,
+                Some(Err(failure)) => Err(failure),
+                None => forward::send(pool, &activity, outgoing).await,
+            };
+            answered.and_then(|answered| forward::pass_on(answered, &gate, &activity, wants_websocket))
         }
         None => allow_here(upload, &activity).await,
     };
@@ -68,10 +72,8 @@ pub(crate) async fn answer(
         Err(failure) if failure.is_the_clients() => None,
         Err(_) => Some(Answered::ByUs),
     };
-    if let Some(answered) = answered
-        && !gate.front.limiter.settle_now(&decision, answered)
-    {
-        Box::pin(gate.front.limiter.settle(&decision, answered)).await;
+    if let Some(answered) = answered {
+        settle(&gate, &decision, answered).await;
     }
     let mut response = forwarded.unwrap_or_else(|failure| {
         gate.complain(failure);
@@ -90,6 +92,13 @@ pub(crate) async fn decide<'a>(gate: &Gate, request: &Asked<'_>, names: impl Ite
     };
     note(gate, &decision, request, names);
     decision
+}
+
+/// Gives back what does not count after this answer.
+pub(crate) async fn settle(gate: &Gate, decision: &Decision, answered: Answered) {
+    if !gate.front.limiter.settle_now(decision, answered) {
+        Box::pin(gate.front.limiter.settle(decision, answered)).await;
+    }
 }
 
 /// The one place where every decision passes, early ones too: for the report and the log.

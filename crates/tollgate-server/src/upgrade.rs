@@ -23,7 +23,7 @@ pub(crate) async fn relay(
     // Not idle like a connection between two requests, and not to be closed like one.
     activity.begin_working();
     let Ok(parts) = upstream.await else { return };
-    let mut upstream = parts.io.into_inner().0;
+    let mut upstream = parts.io.into_inner().stream;
     let client = Side { stream: &mut client, told_first: parts.read_buf.into() };
     let upstream = Side { stream: &mut upstream, told_first: from_client.into() };
     if let Err(error) = relay::relay(client, upstream, activity, idle).await {

@@ -11,18 +11,16 @@ use tollgate::{
 use crate::rig::{Answer, PATIENCE, Setup, Upstream, Wire, in_time, ok};
 
 /// The same request, plain and with one header more, so that it is not.
-fn both_ways(target: &str, headers: &str) -> [String; 2] {
+pub(crate) fn both_ways(target: &str, headers: &str) -> [String; 2] {
     ["", "Content-Length: 0\r\n"].map(|more| format!("GET {target} HTTP/1.1\r\n{headers}{more}\r\n"))
 }
 
-/// All of an answer, its headers in any order, but for the second in which it was given.
+/// All of an answer but for the second in which it was given.
 fn all_of(answer: &Answer) -> (String, Vec<String>, String) {
-    let mut lines = answer.head().lines().map(str::to_owned);
-    let first = lines.next().unwrap();
-    let is_date = |line: &str| line.starts_with("date: ") && line.ends_with(" GMT");
-    let mut headers: Vec<_> = lines.map(|line| if is_date(&line) { "date: now".to_owned() } else { line }).collect();
-    headers.sort_unstable();
-    (first, headers, answer.body().to_owned())
+    let (first, mut headers, body) = answer.parts();
+    let is_date = |line: &&mut String| line.starts_with("date: ") && line.ends_with(" GMT");
+    headers.iter_mut().filter(is_date).for_each(|date| *date = "date: now".to_owned());
+    (first, headers, body)
 }
 
 #[test]

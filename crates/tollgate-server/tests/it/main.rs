@@ -4,6 +4,7 @@ mod rig;
 
 mod denies;
 mod early;
+mod exchanges;
 mod fails;
 mod forwards;
 mod holds;

@@ -348,21 +348,21 @@ impl Wire {
         self.answer_to("GET")
     }
 
-    /// The same, or `None` at the end of the connection.
-    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
-        self.head().map(|head| self.rest_of_answer(head, "GET"))
-    }
-
     pub(crate) fn answer_to(&mut self, method: &str) -> Answer {
-        let head = self.head().expect("an answer");
-        self.rest_of_answer(head, method)
+        self.try_answer_to(method).expect("a whole answer")
     }
 
-    fn rest_of_answer(&mut self, head: String, method: &str) -> Answer {
+    /// The same, or `None` where the connection ends before it or in it.
+    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
+        self.try_answer_to("GET")
+    }
+
+    fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
+        let head = self.head()?;
         let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
         let is_bare = method == "HEAD" || status < 200 || status == 204 || status == 304;
-        let (body, trailers) = if is_bare { Default::default() } else { self.body(&head, true).expect("a whole body") };
-        Answer { status, message: Message { head, body, trailers } }
+        let (body, trailers) = if is_bare { Default::default() } else { self.body(&head, true).ok()? };
+        Some(Answer { status, message: Message { head, body, trailers } })
     }
 
     pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
@@ -482,6 +482,15 @@ impl Answer {
 
     pub(crate) fn body(&self) -> &str {
         std::str::from_utf8(&self.message.body).unwrap()
+    }
+
+    /// Its first line, its headers in a fixed order, its body.
+    pub(crate) fn parts(&self) -> (String, Vec<String>, String) {
+        let mut lines = self.head().lines().map(str::to_owned);
+        let first = lines.next().unwrap();
+        let mut headers: Vec<_> = lines.collect();
+        headers.sort_unstable();
+        (first, headers, String::from_utf8_lossy(&self.message.body).into_owned())
     }
 
     pub(crate) fn trailers(&self) -> &str {

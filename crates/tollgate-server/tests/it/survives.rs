@@ -3,14 +3,17 @@
 use std::{
     panic,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::rig::{Setup, Upstream, in_time};
+use crate::{
+    early::both_ways,
+    rig::{Setup, Upstream, in_time},
+};
 
 #[test]
 fn mangled_requests() {
@@ -58,6 +61,32 @@ fn mangled_requests_are_answered_alike_early_and_late() {
         let late = [b"\r\n", &bytes[..]].concat();
         // On a busy machine the time for a head, or for a whole request, can be over in the midst of it.
         assert!(in_time(|_| answers(&bytes) == answers(&late)), "{:?}", String::from_utf8_lossy(&bytes));
+    }
+}
+
+/// What is asked by a plain request may be answered without hyper.
+#[test]
+fn mangled_answers_are_passed_on_alike_to_all_requests() {
+    let answer = Arc::new(Mutex::new(Vec::new()));
+    let of_upstream = Arc::clone(&answer);
+    let upstream = Upstream::new(move |wire, _| {
+        if wire.request().is_some() {
+            wire.write_bytes(&of_upstream.lock().unwrap());
+        }
+    });
+    let proxy = Setup::to(upstream.address).with("{ name: many, limit: 100000/hour, headers: [ietf] }").start();
+    // What breaks off may do so before its head is out.
+    let told = |request: &str| {
+        let (first, mut headers, body) = proxy.connect_with(request).try_answer()?.parts();
+        headers.retain(|line| !["date: ", "ratelimit: "].iter().any(|name| line.starts_with(name)));
+        Some((first, headers, body))
+    };
+    let mut chance = Chance(0xA11CE);
+    for n in 0..ROUNDS {
+        let bytes = chance.mangle(ANSWERS[n % ANSWERS.len()].as_bytes());
+        answer.lock().unwrap().clone_from(&bytes);
+        let [plain, other] = both_ways("/", "Host: a\r\n").map(|request| told(&request));
+        assert_eq!(plain, other, "{:?}", String::from_utf8_lossy(&bytes));
     }
 }
 
