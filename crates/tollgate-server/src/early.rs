@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tollgate::{answer::Answer, clock::Timestamp, config::ListenerLimits, policy::Terms};
+use tollgate::{answer::Answer, clock::Timestamp, config::ListenerLimits, decision::Decision, policy::Terms};
 
 use crate::{
     activity::{Activity, Begun},
@@ -30,7 +30,7 @@ use crate::{
     exchange::{Exchange, Reply},
     gate::{Door, Gate},
     head::Head,
-    outgoing::Peer,
+    outgoing::{Introduction, Peer},
     plain::{PlainRequest, Room},
     pool::Pool,
     service,
@@ -94,7 +94,7 @@ impl Early {
                 self.activity.begin_answering();
                 return Some(Task::Answer(Reply::whole(written)));
             }
-        } else if let Some(outgoing) = plain.outgoing(&self.peer, gate.front.limiter.policy().proxies())
+        } else if let Some(outgoing) = plain.outgoing(&self.introduction(&gate, &decision))
             && let Some((pool, idle)) = self.upstream(&gate)
         {
             self.activity.begin_exchange();
@@ -103,6 +103,11 @@ impl Early {
         }
         self.activity.hand_over(Begun { decision, sent: None });
         None
+    }
+
+    fn introduction<'a>(&'a self, gate: &'a Gate, decision: &'a Decision) -> Introduction<'a> {
+        let proxies = gate.front.limiter.policy().proxies();
+        Introduction { peer: &self.peer, client: decision.client(), proxies }
     }
 
     /// Where allowed requests go, and a connection that is there already. No other one is made while hyper has one that it

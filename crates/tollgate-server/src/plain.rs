@@ -9,13 +9,17 @@ use http::{
 };
 use httparse::{Header, ParserConfig, Status};
 use tollgate::{
-    client::Proxies,
     config::ListenerLimits,
     decision::Decision,
     request::{Headers, Request},
 };
 
-use crate::{head::Head, hop, outgoing::Peer, request::is_host};
+use crate::{
+    head::Head,
+    hop,
+    outgoing::{Introduction, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO},
+    request::is_host,
+};
 
 /// A GET that has come whole and alone, without a body, for one host, with nothing that concerns only this hop.
 pub(crate) struct PlainRequest<'r, 'b> {
@@ -61,25 +65,38 @@ impl<'r, 'b> PlainRequest<'r, 'b> {
         }
     }
 
-    /// As it is sent to an upstream, if that takes no more than to say for whom: nothing in it could be said by a proxy alone, or
-    /// reads as if it were, or announces what comes later.
-    pub(crate) fn outgoing(&self, peer: &Peer, proxies: &Proxies) -> Option<Vec<u8>> {
+    /// As it is sent to an upstream, if that takes no more than to say for whom: nothing in it could be said by a proxy alone and
+    /// is not believed, or reads as if it were, or announces what comes later.
+    pub(crate) fn outgoing(&self, Introduction { peer, client, proxies }: &Introduction<'_>) -> Option<Vec<u8>> {
+        let trusted_for = proxies.header_of(client);
         let is_passed_on = |header: &Header<'_>| {
-            !header.name.contains('_')
-                && !is_named(header, &TRAILER)
-                && !hop::names_a_client(header.name)
-                && !hop::spoken_by(proxies).any(|name| header.name.eq_ignore_ascii_case(name))
+            let is_it = |name: &str| header.name.eq_ignore_ascii_case(name);
+            let is_believed = match trusted_for {
+                Some(_) => !proxies.removed_headers(client).any(is_it),
+                None => !hop::names_a_client(header.name) && !hop::spoken_by(proxies).any(is_it),
+            };
+            is_believed && !header.name.contains('_') && !is_named(header, &TRAILER)
         };
-        if proxies.contains(peer.address) || !self.headers.iter().all(is_passed_on) {
+        let mut ways = self.headers.iter().filter(|header| is_named(header, &X_FORWARDED_FOR));
+        let way = ways.next().map(|way| str::from_utf8(way.value));
+        let is_usual = trusted_for.is_none_or(|header| header == X_FORWARDED_FOR.as_str());
+        if !is_usual || ways.next().is_some() || matches!(way, Some(Err(_))) || !self.headers.iter().all(is_passed_on) {
             return None;
         }
         let mut head = Head::new(&[b"GET ", self.target.as_bytes(), b" HTTP/1.1"], OUTGOING_BYTES);
         for header in self.headers.iter().filter(|header| !is_named(header, &CONNECTION)) {
-            head.header(header.name, header.value);
+            match is_named(header, &X_FORWARDED_FOR) {
+                true => head.header(header.name, &[header.value, b", ", peer.name()].concat()),
+                false => head.header(header.name, header.value),
+            }
         }
-        head.header("x-forwarded-for", peer.name());
-        head.header("x-forwarded-proto", b"http");
-        head.header("x-forwarded-host", self.host.as_bytes());
+        if way.is_none() {
+            head.header(X_FORWARDED_FOR.as_str(), peer.name());
+        }
+        if trusted_for.is_none() {
+            head.header(X_FORWARDED_PROTO.as_str(), b"http");
+            head.header(X_FORWARDED_HOST.as_str(), self.host.as_bytes());
+        }
         Some(head.before(b""))
     }
 

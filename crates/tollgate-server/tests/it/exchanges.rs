@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tollgate::client::{Subnets, TrustedProxy};
+
 use crate::{
     early::both_ways,
     rig::{PATIENCE, Setup, Upstream, ok},
@@ -16,18 +18,34 @@ const ASKED: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 #[test]
 fn plain_requests_reach_the_upstream_as_others_do() {
     let upstream = Upstream::echo();
-    for setup in [Setup::to(upstream.address), Setup::to(upstream.address).trusting()] {
+    let mut among_others = Setup::to(upstream.address).trusting();
+    let mut from = Subnets::default();
+    from.add("192.0.2.1".parse().unwrap());
+    among_others.trusted_proxies.push(TrustedProxy {
+        from,
+        header: "x-real-ip".to_owned(),
+        vouches: vec!["x-tenant".to_owned()],
+    });
+    let mut by_another_header = Setup::to(upstream.address).trusting();
+    by_another_header.trusted_proxies[0].header = "x-real-ip".to_owned();
+    let usual = [Setup::to(upstream.address), Setup::to(upstream.address).trusting()];
+    for setup in usual.into_iter().chain([among_others, by_another_header]) {
         let proxy = setup.start();
         for headers in [
             "Host: a\r\n",
             "hOST: A.example:80\r\nConnection: Keep-Alive\r\nACCEPT: */*\r\nX-Empty:\r\nX-Text: \t é, 1:2 \r\n",
             "Cookie: a=1\r\nHost: a\r\nCookie: b=2\r\n",
             "Host: a\r\nX-Forwarded-For: 1.1.1.1\r\n",
+            "X-Forwarded-FOR:\r\nHost: a\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 1.1.1.1\r\n",
+            "Host: a\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\t, é\r\nX-Forwarded-Port: 81\r\n",
+            "Host: a\r\nX-Forwarded-Proto: https\r\nForwarded: proto=https\r\n",
             "Host: a\r\nX-FORWARDED-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: https\r\n",
             "Host: a\r\nx-forwarded-Whatever: 1\r\n",
             "Host: a\r\nForwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\n",
             "Host: a\r\nX_Forwarded_For: 1.1.1.1\r\nContent_Length: 7\r\nX_Other: 1\r\n",
-            "Host: a\r\nX-User: root\r\nX_User: root\r\n",
+            "Host: a\r\nX-User: root\r\n",
+            "Host: a\r\nX_User: root\r\n",
+            "Host: a\r\nX-Tenant: all\r\n",
             "Host: a\r\nTrailer: X-Forwarded-For, X-A\r\n",
         ] {
             let [plain, other] = both_ways("/a;b/%41?c=d?e", headers).map(|request| {
