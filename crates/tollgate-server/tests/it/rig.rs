@@ -204,7 +204,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Runs `serve` for every connection, with its number from 0.
     pub(crate) fn new(serve: impl Fn(&mut Wire, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        // More than a test has at once, so that nobody is turned away while this is busy.
+        listener.listen(1024).unwrap();
+        let listener = TcpListener::from(listener);
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let serve = Arc::new(serve);
