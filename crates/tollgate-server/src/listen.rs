@@ -28,23 +28,25 @@ use crate::{
 /// Binds `address` once for each worker.
 ///
 /// With `SO_REUSEPORT` a second server of the same user would bind the same port without an error and take half of the
-/// connections. So the first bind is without it, to show that the port is free, and to choose one if it is 0.
+/// connections. So the first bind is without it, to show that the port is free. If it is 0, the system chooses one that
+/// nobody has.
 pub(crate) fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BindError> {
     let open = || {
         if workers == 1 {
             return Ok(vec![listen(&unbound(address)?, address)?]);
         }
-        let probe = unbound(address)?;
-        probe.bind(&address.into())?;
-        let address =
-            SocketAddr::new(address.ip(), probe.local_addr()?.as_socket().map_or(address.port(), |bound| bound.port()));
-        drop(probe);
+        if address.port() != 0 {
+            unbound(address)?.bind(&address.into())?;
+        }
+        let mut address = address;
         (0..workers)
             .map(|_| {
                 let socket = unbound(address)?;
                 #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
                 socket.set_reuse_port(true)?;
-                listen(&socket, address)
+                let listener = listen(&socket, address)?;
+                address.set_port(listener.local_addr()?.port());
+                Ok(listener)
             })
             .collect()
     };
