@@ -164,7 +164,7 @@ impl<'r, 'b> PlainAnswer<'r, 'b> {
         let body = &bytes[end..];
         let mut lengths = headers.iter().filter(|header| is_named(header, &CONTENT_LENGTH));
         let length = match (status, lengths.next(), lengths.next()) {
-            (204, None, _) | (304, None, _) => 0,
+            (204 | 304, None, _) => 0,
             (200..=203 | 205..=303 | 305..=599, Some(length), None) => length_of(length.value)?,
             _ => return None,
         };
