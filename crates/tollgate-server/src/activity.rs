@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use tollgate::{config::Timeouts, decision::Decision};
 
 use crate::{
     failure::Failure,
+    gate::Gate,
     open_connections::Idleness,
     pool::{Connection, Leftover},
 };
@@ -54,6 +56,8 @@ pub(crate) enum UploadState {
 
 /// A request that somebody has begun to serve before hyper reads it.
 pub(crate) struct Begun {
+    /// Which stood there then, whatever a reload has put in its place.
+    pub(crate) gate: Rc<Gate>,
     pub(crate) decision: Decision,
     /// If it was allowed and sent: the connection on which it was, or why there is none.
     pub(crate) sent: Option<Result<Connection, Failure>>,

@@ -50,7 +50,9 @@ pub(crate) async fn serve(door: Rc<Door>, stream: TcpStream, peer: SocketAddr, _
         let io = TokioIo::new(early);
         builder(&gate).serve_connection(
             io,
-            service_fn(move |request| service::answer(door.gate(), Rc::clone(&activity), Rc::clone(&peer), request)),
+            service_fn(move |request| {
+                service::answer(Rc::clone(&door), Rc::clone(&activity), Rc::clone(&peer), request)
+            }),
         )
     };
 

@@ -101,7 +101,7 @@ impl Early {
             let exchange = Exchange { gate: Rc::clone(&gate), pool, activity: Rc::clone(&self.activity), decision };
             return Some(Task::Forward { request: read.to_vec(), exchange: Box::pin(exchange.run(idle, outgoing)) });
         }
-        self.activity.hand_over(Begun { decision, sent: None });
+        self.activity.hand_over(Begun { gate, decision, sent: None });
         None
     }
 

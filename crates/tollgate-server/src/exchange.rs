@@ -53,7 +53,7 @@ impl Exchange {
             },
             Err(failure) => Err(failure),
         };
-        self.activity.hand_over(Begun { decision: self.decision, sent: Some(sent) });
+        self.activity.hand_over(Begun { gate: self.gate, decision: self.decision, sent: Some(sent) });
         None
     }
 

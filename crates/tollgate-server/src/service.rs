@@ -15,11 +15,11 @@ use tollgate_tower::response::add_limits;
 use tracing::{Level, debug, enabled};
 
 use crate::{
-    activity::Activity,
+    activity::{Activity, Begun},
     body::{ResponseBody, Upload},
     failure::Failure,
     forward,
-    gate::Gate,
+    gate::{Door, Gate},
     outgoing::{Introduction, Peer, outgoing},
     request::Arrived,
     response,
@@ -27,14 +27,17 @@ use crate::{
 
 /// Answers one request of one connection.
 pub(crate) async fn answer(
-    gate: Rc<Gate>,
+    door: Rc<Door>,
     activity: Rc<Activity>,
     peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (head, body) = request.into_parts();
     activity.begin_request(head.version);
-    let (decided, sent) = activity.take_over().map_or((None, None), |begun| (Some(begun.decision), begun.sent));
+    let (gate, decided, sent) = match activity.take_over() {
+        Some(Begun { gate, decision, sent }) => (gate, Some(decision), sent),
+        None => (door.gate(), None, None),
+    };
     let upload = Upload::new(body, Rc::clone(&activity));
     let proxies = gate.front.limiter.policy().proxies();
     let arrived = match Arrived::read(head, &upload, proxies) {

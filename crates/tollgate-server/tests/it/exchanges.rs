@@ -319,3 +319,40 @@ fn answers_that_do_not_count_are_given_back() {
         assert_eq!(proxy.ask(&both_ways(target, "Host: a\r\n")[0]).status, status, "{target}");
     }
 }
+
+/// What hyper finished of an exchange was once finished as the new policy says: its connection was kept for the new upstream, so
+/// that the next request went to the old one, and it was answered here if there was no upstream any more.
+#[test]
+fn what_is_in_flight_when_the_policy_changes_ends_by_the_old_one() {
+    let check = |n: usize, next: Setup, answered: &str| {
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let before = Upstream::new(move |wire, _| {
+            while wire.request().is_some() {
+                gone.lock().unwrap().recv().unwrap();
+                wire.write(ANSWERS[n].0);
+            }
+        });
+        let proxy = Setup::to(before.address).start();
+        let mut wire = proxy.connect_with(ASKED);
+        while before.connections() == 0 {
+            thread::yield_now();
+        }
+        proxy.reload(next);
+        go.send(()).unwrap();
+        assert_eq!(wire.answer().body(), "hello");
+        for request in both_ways("/", "Host: a\r\n") {
+            wire.write(&request);
+            assert_eq!(wire.answer().body(), answered);
+        }
+    };
+    let after = Upstream::new(|wire, _| {
+        while wire.request().is_some() {
+            wire.write(&ok("after"));
+        }
+    });
+    for n in [0, 7] {
+        check(n, Setup::to(after.address), "after");
+        check(n, Setup::alone(), "allowed\n");
+    }
+}

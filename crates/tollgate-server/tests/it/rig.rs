@@ -21,7 +21,7 @@ use tollgate::{
     request::Protocol,
     store::memory::MemoryStore,
 };
-use tollgate_server::{Server, Stopper};
+use tollgate_server::{Reloader, Server, Stopper};
 
 /// How the proxy of a test is set up.
 pub(crate) struct Setup {
@@ -101,8 +101,16 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Proxy {
+        let clock = self.clock.clone();
+        let (listener, policy) = self.into_parts();
+        let limiter = Limiter::new(policy, MemoryStore::new(10_000, clock));
+        let server = Server::bind(vec![listener], limiter).unwrap();
+        let (address, stopper, reloader) = (server.addresses()[0], server.stopper(), server.reloader());
+        Proxy { address, stopper, reloader, thread: Some(thread::spawn(move || server.run())) }
+    }
+
+    fn into_parts(self) -> (Listener, Policy) {
         let policy = Policy::new(Proxies::new(self.trusted_proxies), None, Vec::new(), self.rules).unwrap();
-        let limiter = Limiter::new(policy, MemoryStore::new(10_000, self.clock));
         let listener = Listener {
             name: Some("web".to_owned()),
             upstream: self.upstream.map(|address| Target {
@@ -116,9 +124,7 @@ impl Setup {
             limits: self.limits,
             ..Listener::new(self.address)
         };
-        let server = Server::bind(vec![listener], limiter).unwrap();
-        let (address, stopper) = (server.addresses()[0], server.stopper());
-        Proxy { address, stopper, thread: Some(thread::spawn(move || server.run())) }
+        (listener, policy)
     }
 }
 
@@ -132,6 +138,7 @@ pub(crate) fn rule(name: &str, path: &str, limit: &str) -> Rule {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) stopper: Stopper,
+    reloader: Reloader,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -171,6 +178,12 @@ impl Proxy {
             let answer = wire.try_answer()?;
             Some((wire, answer))
         })
+    }
+
+    /// Goes on as if it had been set up like this, but for the clock.
+    pub(crate) fn reload(&self, setup: Setup) {
+        let (listener, policy) = setup.into_parts();
+        self.reloader.reload(vec![listener], policy).unwrap();
     }
 
     pub(crate) fn is_running(&self) -> bool {
