@@ -43,7 +43,8 @@ pub(crate) fn refused(refusal: Refusal, activity: &Rc<Activity>) -> Response<Res
 /// The answer to an allowed request that the upstream did not answer.
 pub(crate) fn failed(failure: Failure, activity: &Rc<Activity>) -> Response<ResponseBody> {
     let mut response = problem(failure.status(), failure.detail(), activity);
-    if failure.is_the_clients() {
+    // hyper hears that the connection is to end only between two of its turns, and this can be read and written in one.
+    if failure.is_the_clients() || activity.is_hurried() {
         announce_close(&mut response);
     }
     response

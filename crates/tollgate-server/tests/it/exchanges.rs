@@ -230,31 +230,32 @@ fn what_comes_unasked_is_nobodys_answer() {
 
 #[test]
 fn what_is_in_flight_when_the_server_ends_is_answered_and_said_to_be_the_last() {
-    for n in [0, 7] {
-        let is_said = |times: u32| {
-            let (go, gone) = mpsc::channel::<()>();
-            let gone = Mutex::new(gone);
-            let upstream = Upstream::new(move |wire, _| {
-                while wire.request().is_some() {
-                    gone.lock().unwrap().recv().unwrap();
-                    wire.write(ANSWERS[n].0);
-                }
-            });
-            let proxy = Setup::to(upstream.address).start();
-            let mut wire = proxy.connect_with(ASKED);
-            while upstream.connections() == 0 {
-                thread::yield_now();
-            }
-            proxy.stopper.finish();
-            thread::sleep(times * Duration::from_millis(50)); // until it is asked to leave
-            go.send(()).unwrap();
-            let answer = wire.answer();
-            assert_eq!(answer.body(), "hello");
-            assert!(wire.is_closed());
-            proxy.join();
-            answer.header("connection") == Some("close")
-        };
-        assert!(in_time(is_said), "{:?}", ANSWERS[n]);
+    let is_said = |times: u32, request: &str, answer: &'static str, status: u16| {
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let upstream = Upstream::new(move |wire, _| {
+            assert!(wire.request().is_some());
+            gone.lock().unwrap().recv().unwrap();
+            wire.write(answer);
+        });
+        let proxy = Setup::to(upstream.address).start();
+        let mut wire = proxy.connect_with(request);
+        while upstream.connections() == 0 {
+            thread::yield_now();
+        }
+        proxy.stopper.finish();
+        thread::sleep(times * Duration::from_millis(50)); // until it is asked to leave
+        go.send(()).unwrap();
+        let last = wire.answer();
+        assert_eq!(last.status, status, "{request}{answer}");
+        assert!(wire.is_closed());
+        proxy.join();
+        last.header("connection") == Some("close")
+    };
+    for request in both_ways("/", "Host: a\r\n") {
+        for (answer, status) in [(ANSWERS[0].0, 200), (ANSWERS[7].0, 200), ("", 502), ("nonsense", 502)] {
+            assert!(in_time(|times| is_said(times, &request, answer, status)), "{request}{answer}");
+        }
     }
 }
 
