@@ -134,9 +134,11 @@ impl Early {
                     }
                     Poll::Pending => true,
                 },
-                Task::Answer(reply) => match reply.poll(&mut self.stream, &self.activity, cx)? {
-                    Poll::Ready(()) => {
+                Task::Answer(reply) => match reply.poll(&mut self.stream, &self.activity, cx) {
+                    Poll::Ready(written) => {
+                        // One that broke off is not gone on with when hyper closes the connection for it.
                         self.task = Task::None;
+                        written?;
                         continue;
                     }
                     Poll::Pending => reply.has_rest(),

@@ -9,6 +9,7 @@ use std::{
 use testbed::Port;
 
 use crate::{
+    answering::{Answering, Reply},
     command::{File, run, tollgate},
     serving::{Serving, connect},
 };
@@ -165,6 +166,27 @@ fn an_outage_is_told_at_once_and_counted_at_the_end() {
     let (_, log) = server.end("TERM");
     assert!(log.contains(&format!("{upstream}: the upstream refused the connection\n")), "{log}");
     assert!(log.contains(&format!("{upstream}: the upstream refused the connection, 4 times\n")), "{log}");
+}
+
+/// A broken answer was once counted when it broke, and again when the client's connection was closed for it.
+#[test]
+fn an_answer_that_breaks_off_is_counted_once() {
+    let half = || Reply::Close("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".to_owned());
+    let upstream = format!("http://{}", Answering::start(move |_| half()).address);
+    let server = Serving::start(&["--limit", "100/minute", "--listen", "127.0.0.1:0", "--upstream", &upstream]);
+    for _ in 0..3 {
+        // Plain requests, which are forwarded early.
+        let mut stream = connect(server.address);
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").expect("it can be asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.ends_with("\r\n\r\nhalf"), "{answer}");
+    }
+    let (_, log) = server.end("TERM");
+    assert!(
+        log.contains(&format!("{upstream}: the upstream broke off in the middle of its answer, 2 times\n")),
+        "{log}"
+    );
 }
 
 #[test]
