@@ -15,6 +15,7 @@ use bytes::BufMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    time::Instant,
 };
 use tollgate::{decision::Decision, limiter::Answered};
 
@@ -41,8 +42,9 @@ impl Exchange {
     /// Sends the request, on this connection if there is one, and reads what comes first. If that makes no reply, hyper finds
     /// in the activity how far this has come.
     pub(crate) async fn run(self, idle: Option<TcpStream>, request: Vec<u8>) -> Option<Reply> {
+        let begun = self.activity.now();
         let sent = match self.send(idle, &request).await {
-            Ok((stream, bytes)) => match self.plain_answer(&bytes) {
+            Ok((stream, bytes)) => match self.plain_answer(&bytes, begun) {
                 Some((status, written, remaining)) => {
                     service::settle(&self.gate, &self.decision, Answered::Status(status)).await;
                     self.activity.begin_answering();
@@ -89,14 +91,15 @@ impl Exchange {
     }
 
     /// The status of a plain answer, the answer as the client gets it, and how much of its body is still to come.
-    fn plain_answer(&self, bytes: &[u8]) -> Option<(u16, Vec<u8>, u64)> {
+    fn plain_answer(&self, bytes: &[u8], begun: Instant) -> Option<(u16, Vec<u8>, u64)> {
         // Who has to say that this is the last answer, says it by hyper.
         if self.activity.is_hurried() {
             return None;
         }
         let mut room = [const { MaybeUninit::uninit() }; _];
         let answer = PlainAnswer::read(bytes, &mut room)?;
-        Some((answer.status, answer.written(&self.decision), answer.remaining))
+        let now = self.decision.at() + (self.activity.now() - begun);
+        Some((answer.status, answer.written(&self.decision, now), answer.remaining))
     }
 }
 

@@ -9,6 +9,7 @@ use http::{
 };
 use httparse::{Header, ParserConfig, Status};
 use tollgate::{
+    clock::Timestamp,
     config::ListenerLimits,
     decision::Decision,
     request::{Headers, Request},
@@ -175,8 +176,8 @@ impl<'r, 'b> PlainAnswer<'r, 'b> {
         Some(Self { status, remaining, reason, headers, body })
     }
 
-    /// As the client gets it, with what was decided.
-    pub(crate) fn written(&self, decision: &Decision) -> Vec<u8> {
+    /// As the client gets it now, with what was decided.
+    pub(crate) fn written(&self, decision: &Decision, now: Timestamp) -> Vec<u8> {
         let mut status = itoa::Buffer::new();
         let line: [&[u8]; 4] = [b"HTTP/1.1 ", status.format(self.status).as_bytes(), b" ", self.reason.as_bytes()];
         let mut head = Head::new(&line, ANSWER_HEAD_BYTES + self.body.len());
@@ -184,7 +185,7 @@ impl<'r, 'b> PlainAnswer<'r, 'b> {
             head.header(header.name, header.value);
         }
         if !self.headers.iter().any(|header| is_named(header, &DATE)) {
-            head.date(decision.at());
+            head.date(now);
         }
         decision.tell(&(), |name, value, _| head.header(name, value.as_bytes()));
         head.before(self.body)

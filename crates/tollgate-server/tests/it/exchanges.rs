@@ -10,7 +10,7 @@ use tollgate::client::{Subnets, TrustedProxy};
 
 use crate::{
     early::both_ways,
-    rig::{PATIENCE, Setup, Upstream, in_time, ok},
+    rig::{Answer, PATIENCE, Setup, Upstream, in_time, ok},
 };
 
 const ASKED: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -184,6 +184,29 @@ fn connections_are_shared_with_all_other_requests() {
         }
     }
     assert!(upstream.connections() <= 2, "{} connections", upstream.connections());
+}
+
+/// It was once that of the decision, which an upstream can let lie for a minute.
+#[test]
+fn the_date_of_an_answer_is_that_of_the_answer() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let upstream = Upstream::new(move |wire, _| {
+        assert!(wire.request().is_some());
+        gone.lock().unwrap().recv().unwrap();
+        wire.write(ANSWERS[0].0);
+    });
+    let proxy = Setup::to(upstream.address).denying().start();
+    let mut wire = proxy.connect_with(ASKED);
+    while upstream.connections() == 0 {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_secs(2)); // another second
+    let date = |answer: Answer| httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
+    let before = date(proxy.ask("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n"));
+    go.send(()).unwrap();
+    // The server's clock and that of its connections need not agree to the microsecond.
+    assert!(date(wire.answer()) + Duration::from_secs(1) >= before);
 }
 
 /// Else whoever asks next on that connection would be given somebody else's answer, or whatever the upstream was made to say.
