@@ -74,7 +74,7 @@ fn nobody_else_says_what_proxies_say() {
 }
 
 /// Answers, and whether the upstream closes after them.
-const ANSWERS: [(&str, bool); 23] = [
+const ANSWERS: [(&str, bool); 24] = [
     ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", false),
     ("HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n", false),
     ("HTTP/1.1 200 \r\nCONTENT-length:  3 \r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n123", false),
@@ -101,6 +101,8 @@ const ANSWERS: [(&str, bool); 23] = [
     ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", true),
     ("HTTP/1.1 200 OK\r\nX-Long: until the end\r\n\r\nof the connection", true),
     ("HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nhi", true),
+    // Which has no body, whatever it says.
+    ("HTTP/1.1 103 Early Hints\r\nContent-Length: 40\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", false),
 ];
 
 /// An upstream that answers by the number in the target, in two pieces if another number says where to cut.
@@ -184,6 +186,36 @@ fn connections_are_shared_with_all_other_requests() {
         }
     }
     assert!(upstream.connections() <= 2, "{} connections", upstream.connections());
+}
+
+/// It may not know chunks, which the next request could come in.
+#[test]
+fn an_upstream_of_http_1_0_is_asked_once_on_a_connection() {
+    let upstream = Upstream::new(|wire, _| {
+        while wire.request().is_some() {
+            wire.write("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    for n in 1..=3 {
+        wire.write(ASKED);
+        assert_eq!(wire.answer().body(), "hello");
+        assert_eq!(upstream.connections(), n);
+    }
+}
+
+#[test]
+fn a_connection_that_is_idle_with_hyper_is_used_before_another_is_made() {
+    let upstream = answering();
+    let proxy = Setup::to(upstream.address).start();
+    let mut wire = proxy.connect();
+    // In chunks and not.
+    for n in [7, 0, 7, 0] {
+        wire.write(&both_ways(&format!("/{n}"), "Host: a\r\n")[0]);
+        assert_eq!(wire.answer().body(), "hello");
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 /// It was once that of the decision, which an upstream can let lie for a minute.

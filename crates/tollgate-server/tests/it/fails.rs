@@ -1,10 +1,10 @@
 //! Upstreams that refuse, hang, break off or talk nonsense: the client is told, and the next request works.
 
-use std::{thread, time::Duration};
+use std::{net::TcpListener, thread, time::Duration};
 
 use testbed::{Port, wait_for};
 
-use crate::rig::{Answer, PATIENCE, Setup, Upstream, in_time, ok};
+use crate::rig::{Answer, PATIENCE, Setup, Upstream, Wire, in_time, ok};
 
 fn check_problem(answer: &Answer, status: u16, detail: &str) {
     assert_eq!(answer.status, status);
@@ -224,6 +224,38 @@ fn a_stale_connection_is_retried_once_on_a_fresh_one() {
             check_problem(&answer, 502, "the upstream closed the connection before it answered");
         }
     }
+}
+
+/// The time for the first byte, which is shorter here, ends with the stale connection.
+#[test]
+fn an_upstream_that_goes_stale_and_does_not_accept_any_more() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut wire = Wire::new(listener.accept().unwrap().0);
+        wire.request();
+        let mut queued = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            queued.push(stream);
+        }
+        wire.write(&ok("fine"));
+        wire.request();
+        drop(wire);
+        thread::sleep(PATIENCE);
+        drop((listener, queued));
+    });
+    let mut setup = Setup::to(address);
+    setup.timeouts.first_byte = Duration::from_secs(4);
+    setup.timeouts.connect = Duration::from_secs(5);
+    let proxy = setup.start();
+    let mut wire = proxy.connect();
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(wire.answer().body(), "fine");
+    wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    check_problem(&wire.answer(), 504, "the upstream did not accept the connection in time");
 }
 
 #[test]
