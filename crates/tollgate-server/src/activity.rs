@@ -59,8 +59,8 @@ pub(crate) struct Begun {
     /// Which stood there then, whatever a reload has put in its place.
     pub(crate) gate: Rc<Gate>,
     pub(crate) decision: Decision,
-    /// If it was allowed and sent: the connection on which it was, or why there is none.
-    pub(crate) sent: Option<Result<Connection, Failure>>,
+    /// If it was allowed and sent: on which connection and when, or why it was not.
+    pub(crate) sent: Option<Result<(Connection, Instant), Failure>>,
 }
 
 /// See the file's opening.
@@ -199,9 +199,10 @@ impl Activity {
         self.phase.set(Phase::Working);
     }
 
-    pub(crate) fn begin_awaiting(&self) {
+    /// The answer is waited for since then.
+    pub(crate) fn begin_awaiting(&self, since: Instant) {
         self.overdue.set(false);
-        self.moved.set(self.now());
+        self.moved.set(since);
         self.phase.set(Phase::AwaitingAnswer);
     }
 

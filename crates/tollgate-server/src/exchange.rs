@@ -51,7 +51,12 @@ impl Exchange {
                     let rest = Rest { stream, remaining, gate: self.gate, pool: self.pool };
                     return Some(Reply { bytes: written, sent: 0, rest: rest.unless_read(&self.activity) });
                 }
-                None => Connection::over(UpstreamStream::resumed(stream, bytes.into())).await,
+                None => {
+                    // Nothing has moved since it was sent.
+                    let since = self.activity.last_moved();
+                    let resumed = Connection::over(UpstreamStream::resumed(stream, bytes.into())).await;
+                    resumed.map(|connection| (connection, since))
+                }
             },
             Err(failure) => Err(failure),
         };
@@ -73,7 +78,7 @@ impl Exchange {
     }
 
     async fn send_on(&self, mut stream: TcpStream, request: &[u8]) -> Result<(TcpStream, Vec<u8>), Failure> {
-        self.activity.begin_awaiting();
+        self.activity.begin_awaiting(self.activity.now());
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         let mut asking = pin!(async {
             stream.write_all(request).await?;

@@ -16,6 +16,7 @@ use http::{
 use http_body::Body;
 use http_body_util::{Either, Empty};
 use hyper::{body::Incoming, client::conn::TrySendError};
+use tokio::time::Instant;
 
 use crate::{
     activity::Activity,
@@ -38,7 +39,7 @@ pub(crate) async fn send(
         return Box::pin(send_fresh(pool, activity, request)).await;
     };
     let spare = Spare::of(&request);
-    activity.begin_awaiting();
+    activity.begin_awaiting(activity.now());
     match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure: failure @ Failure::ClosedBeforeAnswer, unsent }) => {
@@ -58,16 +59,18 @@ async fn send_fresh(
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
     activity.begin_working();
-    send_on(pool.connect().await?, activity, request).await
+    let connection = pool.connect().await?;
+    send_on(connection, activity.now(), activity, request).await
 }
 
-/// Sends on this connection and no other.
+/// Sends on this connection and no other, where the answer is waited for since then.
 pub(crate) async fn send_on(
     mut connection: Connection,
+    since: Instant,
     activity: &Activity,
     request: Outgoing,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
-    activity.begin_awaiting();
+    activity.begin_awaiting(since);
     match first_byte(pin!(connection.send(request)), activity).await {
         Ok(answer) => Ok((answer, connection)),
         Err(NoAnswer { failure, .. }) => Err(failure),

@@ -61,7 +61,7 @@ pub(crate) async fn answer(
             let introduction = Introduction { peer: &peer, client: decision.client(), proxies };
             let outgoing = outgoing(arrived, upload, &introduction, &pool.host);
             let answered = match sent {
-                Some(Ok(connection)) => forward::send_on(connection, &activity, outgoing).await,
+                Some(Ok((connection, since))) => forward::send_on(connection, since, &activity, outgoing).await,
                 Some(Err(failure)) => Err(failure),
                 None => forward::send(pool, &activity, outgoing).await,
             };
