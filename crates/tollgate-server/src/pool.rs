@@ -105,7 +105,7 @@ impl Pool {
         });
     }
 
-    /// Closes, now and then, connections that nobody has taken for a while.
+    /// Closes, now and then, connections that nobody has taken for a while, and bare streams that their upstream has closed.
     fn sweep_regularly(self: &Rc<Self>) {
         let pool: Weak<Self> = Rc::downgrade(self);
         task::spawn_local(async move {
@@ -113,7 +113,7 @@ impl Pool {
                 pool.idle.sweep(Connection::is_ready);
                 pool.idle_streams.sweep(is_silent);
                 drop(pool);
-                sleep(IDLE_AT_LONGEST).await;
+                sleep(SWEPT_EVERY).await;
             }
         });
     }
@@ -233,5 +233,7 @@ pub(crate) type Leftover = oneshot::Receiver<http1::Parts<TokioIo<UpstreamStream
 const IDLE_AT_MOST: usize = 256;
 /// Shorter than servers commonly keep an idle connection, so that it is us who close it, and not both at once.
 const IDLE_AT_LONGEST: Duration = Duration::from_secs(30);
+/// For so long an upstream that closes idle connections itself has them half open. Takes no system call where nothing has come.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
 /// What a connection may hold of a body in each direction, and the largest head of an answer.
 const BUFFER_BYTES: usize = 64 * 1024;

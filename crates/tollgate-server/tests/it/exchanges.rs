@@ -205,6 +205,22 @@ fn an_upstream_of_http_1_0_is_asked_once_on_a_connection() {
     }
 }
 
+/// Which hyper does at once, but nobody looks at a bare stream that is idle: it was once left half open for half a minute.
+#[test]
+fn a_connection_that_the_upstream_has_closed_is_closed_soon() {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let upstream = Upstream::new(move |wire, _| {
+        assert!(wire.request().is_some());
+        wire.write(ANSWERS[0].0);
+        wire.end_writing();
+        tell.lock().unwrap().send(wire.is_closed()).unwrap();
+    });
+    let proxy = Setup::to(upstream.address).start();
+    assert_eq!(proxy.ask(ASKED).body(), "hello");
+    assert!(told.recv_timeout(2 * PATIENCE).unwrap());
+}
+
 #[test]
 fn a_connection_that_is_idle_with_hyper_is_used_before_another_is_made() {
     let upstream = answering();
