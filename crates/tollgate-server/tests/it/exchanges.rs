@@ -382,6 +382,20 @@ fn a_reader_that_is_slow_gets_all_of_a_long_body() {
 }
 
 #[test]
+fn an_answer_that_pauses_for_longer_than_it_was_waited_for_is_whole() {
+    let upstream = Upstream::new(|wire, _| {
+        assert!(wire.request().is_some());
+        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        thread::sleep(Duration::from_secs(3));
+        wire.write("llo");
+    });
+    let mut setup = Setup::to(upstream.address);
+    setup.timeouts.first_byte = Duration::from_secs(2);
+    setup.timeouts.idle = 2 * PATIENCE;
+    assert_eq!(setup.start().ask(ASKED).body(), "hello");
+}
+
+#[test]
 fn answers_that_do_not_count_are_given_back() {
     let upstream = answering();
     let mut setup = Setup::to(upstream.address);
