@@ -180,26 +180,30 @@ fn what_is_not_plain_is_read_in_full() {
     }
 }
 
+/// Whoever passes that on, hyper or not.
 #[test]
 fn a_plain_request_waits_for_the_answer_to_the_one_before() {
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = std::sync::Mutex::new(gone);
-    let upstream = Upstream::new(move |wire, _| {
-        while wire.request().is_some() {
-            gone.lock().unwrap().recv().unwrap();
-            wire.write(&ok("late"));
+    let in_chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nlate\r\n0\r\n\r\n".to_owned();
+    for late in [ok("late"), in_chunks] {
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = std::sync::Mutex::new(gone);
+        let upstream = Upstream::new(move |wire, _| {
+            while wire.request().is_some() {
+                gone.lock().unwrap().recv().unwrap();
+                wire.write(&late);
+            }
+        });
+        let proxy = Setup::to(upstream.address).denying().start();
+        let mut wire = proxy.connect();
+        for _ in 0..3 {
+            wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            wire.until_read();
+            wire.write("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n");
+            thread::sleep(Duration::from_millis(50)); // until it could be read
+            go.send(()).unwrap();
+            assert_eq!(wire.answer().body(), "late");
+            assert_eq!(wire.answer().status, 429);
         }
-    });
-    let proxy = Setup::to(upstream.address).denying().start();
-    let mut wire = proxy.connect();
-    for _ in 0..3 {
-        wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        wire.until_read();
-        wire.write("GET /denied/x HTTP/1.1\r\nHost: a\r\n\r\n");
-        thread::sleep(Duration::from_millis(50)); // until it could be read
-        go.send(()).unwrap();
-        assert_eq!(wire.answer().body(), "late");
-        assert_eq!(wire.answer().status, 429);
     }
 }
 
