@@ -237,3 +237,24 @@ const IDLE_AT_LONGEST: Duration = Duration::from_secs(30);
 const SWEPT_EVERY: Duration = Duration::from_secs(1);
 /// What a connection may hold of a body in each direction, and the largest head of an answer.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_taken_first_while_they_are_good_and_young() {
+        let (idle, begun) = (Idle::default(), Instant::now());
+        for n in 0..IDLE_AT_MOST + 2 {
+            idle.keep(n, begun);
+        }
+        let taken = |is_good: fn(&usize) -> bool, now| idle.take(now, is_good);
+        assert_eq!(taken(|_| true, begun), Some(IDLE_AT_MOST + 1));
+        assert_eq!(taken(|n| n % 2 == 1, begun), Some(IDLE_AT_MOST - 1));
+        assert_eq!(taken(|n| *n < 4, begun), Some(3));
+        assert_eq!(taken(|_| true, begun), Some(2));
+        assert_eq!(taken(|_| true, begun), None, "the first two had to make room");
+        idle.keep(0, begun);
+        assert_eq!(taken(|_| true, begun + IDLE_AT_LONGEST), None);
+    }
+}
