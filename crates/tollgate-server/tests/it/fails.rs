@@ -165,10 +165,14 @@ fn an_answer_that_breaks_off_is_seen_to_be_broken() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ] {
         let upstream = Upstream::saying(answer);
-        let proxy = Setup::to(upstream.address).start();
+        let mut setup = Setup::to(upstream.address);
+        // Too late to be taken for the end of the answer.
+        setup.timeouts.idle = 2 * PATIENCE;
+        let proxy = setup.start();
         let mut wire = proxy.connect();
         wire.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let (seen, _) = wire.rest();
+        let (seen, result) = wire.rest();
+        assert!(result.is_ok(), "{answer}: {result:?}");
         let seen = String::from_utf8_lossy(&seen).into_owned();
         assert!(seen.contains("half") && !seen.ends_with("0\r\n\r\n"), "{seen}");
         // HTTP/1.0 has no other way to tell.
