@@ -18,6 +18,8 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // Else what cannot be written is told where it cannot be told either, which panics.
+    let log = log.log_internal_errors(false);
     match format {
         LogFormat::Human => {
             // A message says everything; the fields beside it are for machines.

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
     thread,
 };
 
@@ -153,6 +154,30 @@ fn a_signal_ends_it_with_0_and_the_log_has_no_line_for_a_request() {
         assert!(told.is_some_and(|fields| fields["seen"] == 3 && fields["denied"] == 2), "{log}");
         assert!(lines.len() < 8, "{log}");
     }
+}
+
+/// The thread that hears signals once died of the first line that it could not write, and then nothing but SIGKILL ended the server.
+#[cfg(unix)]
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_keep_a_server_from_ending() {
+    let mut server = tollgate();
+    server.args(["serve", "--limit", "5/minute", "--listen", "127.0.0.1:0"]);
+    let mut server = server.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary is built");
+    let mut log = BufReader::new(server.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.contains("listening on ") {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("text") > 0, "it listens");
+    }
+    drop(log);
+    let kill = Command::new("kill").args(["-s", "TERM", &server.id().to_string()]).status();
+    assert!(kill.expect("kill is there").success());
+    let ended = (0..2000).find_map(|_| {
+        thread::sleep(Duration::from_millis(10));
+        server.try_wait().expect("it can be waited for")
+    });
+    let _ = server.kill();
+    assert_eq!(ended.expect("it ends").code(), Some(0));
 }
 
 #[test]
