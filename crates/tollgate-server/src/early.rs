@@ -110,10 +110,10 @@ impl Early {
         Introduction { peer: &self.peer, client: decision.client(), proxies }
     }
 
-    /// Where allowed requests go, and a connection that is there already. No other one is made while hyper has one that it
-    /// does not use; and a client that is to leave gets its answer from hyper, which says so.
+    /// Where allowed requests go, and a connection that is there already: no other one is made while hyper has one that it
+    /// does not use.
     fn upstream(&self, gate: &Gate) -> Option<(Rc<Pool>, Option<TcpStream>)> {
-        let pool = gate.pool.as_ref().filter(|_| !self.activity.is_hurried())?;
+        let pool = gate.pool.as_ref()?;
         let idle = pool.take_stream(self.activity.now());
         (idle.is_some() || !pool.has_idle()).then(|| (Rc::clone(pool), idle))
     }

@@ -49,7 +49,7 @@ impl Exchange {
                     service::settle(&self.gate, &self.decision, Answered::Status(status)).await;
                     self.activity.begin_answering();
                     let rest = Rest { stream, remaining, gate: self.gate, pool: self.pool };
-                    return Some(Reply { bytes: written, sent: 0, rest: rest.unless_read(&self.activity) });
+                    return Some(Reply { bytes: written, sent: 0, rest: rest.or_give_back(&self.activity) });
                 }
                 None => {
                     // Nothing has moved since it was sent.
@@ -144,7 +144,7 @@ impl Reply {
             self.bytes.clear();
             self.sent = 0;
             let read = rest.poll_read(&mut self.bytes, cx);
-            self.rest = rest.unless_read(activity);
+            self.rest = rest.or_give_back(activity);
             ready!(read)?;
         }
         activity.answer_written();
@@ -175,7 +175,7 @@ impl Rest {
     }
 
     /// Gives the connection back if nothing is to come any more.
-    fn unless_read(self, activity: &Activity) -> Option<Self> {
+    fn or_give_back(self, activity: &Activity) -> Option<Self> {
         if self.remaining > 0 {
             return Some(self);
         }

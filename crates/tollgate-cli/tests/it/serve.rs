@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use testbed::Port;
@@ -172,7 +173,7 @@ fn a_log_that_nobody_reads_any_more_does_not_keep_a_server_from_ending() {
     drop(log);
     let kill = Command::new("kill").args(["-s", "TERM", &server.id().to_string()]).status();
     assert!(kill.expect("kill is there").success());
-    let ended = (0..2000).find_map(|_| {
+    let ended = (0..6000).find_map(|_| {
         thread::sleep(Duration::from_millis(10));
         server.try_wait().expect("it can be waited for")
     });
