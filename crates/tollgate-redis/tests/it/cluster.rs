@@ -11,7 +11,7 @@ use tollgate::{
 use tollgate_redis::{RedisError, RedisStore};
 
 use crate::rig::{
-    Attended, HOT, REST, TIMEOUT, back, cluster_url, hammer, in_one_of_three, patient, settings, store, subject,
+    Attended, HOT, REST, TIMEOUT, back, cluster_url, hammer, in_one_of_several, patient, settings, store, subject,
 };
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn several_counters_in_a_slot_that_is_half_moved_wait_for_it_in_time() {
 #[tokio::test]
 async fn a_master_that_stands_still_keeps_nobody_from_the_others() {
     let cluster = Cluster::redis();
-    in_one_of_three(async || keeps_nobody_from_the_others(&cluster).await).await;
+    in_one_of_several(async || keeps_nobody_from_the_others(&cluster).await).await;
 }
 
 async fn keeps_nobody_from_the_others(cluster: &Cluster) -> Result<(), String> {
@@ -155,7 +155,7 @@ async fn keeps_nobody_from_the_others(cluster: &Cluster) -> Result<(), String> {
 async fn a_master_that_stands_still_leaves_the_counters_of_others_shared() {
     // Else the Cluster itself refuses everybody, from when it has noticed until a replica takes over: after some 1.3 s.
     let cluster = Cluster::start(Options::redis().with(&["--cluster-require-full-coverage", "no"]));
-    in_one_of_three(async || leaves_the_counters_of_others_shared(&cluster).await).await;
+    in_one_of_several(async || leaves_the_counters_of_others_shared(&cluster).await).await;
 }
 
 async fn leaves_the_counters_of_others_shared(cluster: &Cluster) -> Result<(), String> {

@@ -21,7 +21,7 @@ use tollgate::{
 };
 use tollgate_redis::RedisStore;
 
-use crate::rig::{Attended, BACK_WITHIN, REST, Run, TIMEOUT, at, in_one_of_three, settings, subject};
+use crate::rig::{Attended, BACK_WITHIN, REST, Run, TIMEOUT, at, in_one_of_several, settings, subject};
 
 const QUOTA: u64 = 300;
 /// How many ask at the same time, for each rule.
@@ -69,7 +69,7 @@ async fn all_ask(limiters: &[Limiter<Stores>], span: Duration) -> Vec<Run> {
 
 /// The store goes while it is asked, stays away for a while, and comes back.
 async fn check_outage(what: &str, url: String, begin: impl Fn(), end: impl Fn()) {
-    in_one_of_three(async || try_outage(what, url.clone(), &begin, &end).await).await;
+    in_one_of_several(async || try_outage(what, url.clone(), &begin, &end).await).await;
 }
 
 /// Fails if the store seemed to be away before it was: when a busy machine lets it answer three times too late.
