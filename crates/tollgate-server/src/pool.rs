@@ -66,17 +66,18 @@ impl Pool {
         self.idle.take(now, Connection::is_ready)
     }
 
-    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        Connection::over(UpstreamStream::new(self.dial().await?)).await
-    }
-
-    /// The same for who needs no hyper. Those connections are as good as the others, so none is opened while one of them is idle.
+    /// The same for who needs no hyper.
     pub(crate) fn take_stream(&self, now: Instant) -> Option<TcpStream> {
         self.idle_streams.take(now, is_silent)
     }
 
+    /// Whether hyper has a connection that it does not use, which is as good as a new one.
     pub(crate) fn has_idle(&self) -> bool {
         !self.idle.0.borrow().is_empty()
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        Connection::over(UpstreamStream::new(self.dial().await?)).await
     }
 
     pub(crate) async fn dial(&self) -> Result<TcpStream, Failure> {
