@@ -364,7 +364,7 @@ async fn loses_at_most_what_the_master_had_not_handed_on() -> Result<(), String>
     let just_before = hammer(&subject, &store, 32, JUST_BEFORE).await.admitted;
     set.kill_master();
     set.await_settled();
-    run.admitted += just_before + u64::from(back(&subject, &store).await.1);
+    run.admitted += just_before + back(&subject, &store).await.1.admitted;
     // Those whose answers were lost are counted and were not admitted, so what is lost can be less than nothing.
     let counted = QUOTA - subject.remaining(&store).await;
     let lost = i128::from(run.admitted) - i128::from(counted);

@@ -282,23 +282,27 @@ pub(crate) async fn hammer(subject: &Subject, store: &RedisStore, tasks: usize, 
 /// Between two requests of a task, so that tests leave each other some of the machine.
 pub(crate) const REST: Duration = Duration::from_millis(2);
 
-/// Asks until there is an answer, and tells how long that took and whether it was a pass.
+/// Asks until there is an answer, and tells how long that took and what came of it.
 #[track_caller]
-pub(crate) fn back<'a>(subject: &'a Subject, store: &'a RedisStore) -> impl Future<Output = (Duration, bool)> + 'a {
+pub(crate) fn back<'a>(subject: &'a Subject, store: &'a RedisStore) -> impl Future<Output = (Duration, Run)> + 'a {
     back_since(subject, store, Attended::start())
 }
 
-async fn back_since(subject: &Subject, store: &RedisStore, clock: Attended) -> (Duration, bool) {
-    let since = clock.now();
-    loop {
-        let answer = subject.take(store).await;
-        let after = clock.now().since(since);
-        match answer {
-            Ok(taken) => return (after, passes(&[subject.charge(1)], &taken.outcomes)),
-            Err(error) => assert!(after < BACK_WITHIN + TIMEOUT, "after {after:?} still: {error}"),
+async fn back_since(subject: &Subject, store: &RedisStore, clock: Attended) -> (Duration, Run) {
+    let (since, mut run) = (clock.now(), Run::default());
+    while run.admitted + run.denied == 0 {
+        match subject.take(store).await {
+            Ok(taken) if passes(&[subject.charge(1)], &taken.outcomes) => run.admitted += 1,
+            Ok(_) => run.denied += 1,
+            Err(error) => {
+                let after = clock.now().since(since);
+                assert!(after < BACK_WITHIN + TIMEOUT, "after {after:?} still: {error}");
+                run.errors.push(error);
+                tokio::time::sleep(REST).await;
+            }
         }
-        tokio::time::sleep(REST).await;
     }
+    (clock.now().since(since), run)
 }
 
 /// What a probe says of a store that is not let in, once it has heard it in time.
